@@ -15,7 +15,7 @@ import pytest
 
 import experiments
 import jaxnn
-from tests.pretrained.peers import minilm, smollm
+from tests.pretrained.peers import minilm, rated_sentences, smollm
 
 # What starts experiments, and a recipe that needs Ray.
 OTHERS = {"__main__", "carried", "command", "fields", "rehearsal", "on_ray", "planned"}
@@ -101,13 +101,6 @@ def folder_of_images(place):
             path.parent.mkdir(parents=True, exist_ok=True)
             image.new("RGB", (9, 8), (number, 255 * (number % 2), 0)).save(path)
     return place / "images"
-
-
-def rated_sentences(place):
-    """Writes a few sentences as the source package of VADER has them, and returns the file."""
-    lines = [f"{n}\t{(-1) ** n * (n % 4)}.5\tA film of the year {1950 + n}" for n in range(40)]
-    (place / "sentences.txt").write_text("\n".join(lines))
-    return place / "sentences.txt"
 
 
 # Those that compile longer than others, though they do but two steps.

@@ -71,3 +71,10 @@ def shaken(model, seed=0, factor=3.0):
 def tokens_of(batch, time, vocabulary, seed=0):
     """Returns random tokens."""
     return np.random.default_rng(seed).integers(0, vocabulary, (batch, time)).astype(np.int32)
+
+
+def rated_sentences(place, count=40):
+    """Writes a few sentences as the source package of VADER has them, and returns the file."""
+    lines = [f"{n}\t{(-1) ** n * (n % 4)}.5\tA film of the year {1950 + n}" for n in range(count)]
+    (place / "sentences.txt").write_text("\n".join(lines))
+    return place / "sentences.txt"

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -138,12 +138,12 @@ CASES = {
 }
 
 
-def figures(case: str) -> list[dict[str, Any]]:
-    """Compiles a case, or an experiment; returns the figures of each of its programs."""
+def figures(case: str, changes: Mapping[str, Any] = {}) -> list[dict[str, Any]]:
+    """Compiles a case, or an experiment with changes; returns the figures of each program."""
     jax.config.update("jax_platforms", "cpu")
     # In seconds, to somewhat larger programs.
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
-    return list(CASES[case]() if case in CASES else experiment(case))
+    return list(CASES[case]() if case in CASES else experiment(case, **changes))
 
 
 if __name__ == "__main__":  # python -m tests.scale.on_tpu CASE
