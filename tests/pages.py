@@ -14,6 +14,7 @@ HOSTILE = (
     "x" * 10_000,
     "\ud800",
 )
+CELLS = {"td", "th"}
 VOID = {"br", "hr", "img", "input", "link", "meta"}
 
 
@@ -23,6 +24,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.elements, self.open, self.wrong = [], [], []
+        self.texts = []  # pieces of text, and whole cells of tables, each in its open elements
         self.feed(text)
         self.close()
         assert not self.wrong and not self.open, (self.wrong, self.open)
@@ -36,10 +38,14 @@ class Page(HTMLParser):
         self.elements.append({"tag": tag, "text": "", **dict(attrs)})
 
     def handle_endtag(self, tag):
+        if tag in CELLS and self.open:
+            self.texts.append((dict(self.open), self.open[-1][1]["text"]))
         if not self.open or self.open.pop()[0] != tag:
             self.wrong.append((tag, self.getpos()))
 
     def handle_data(self, data):
+        if not any(tag in CELLS for tag, _ in self.open):
+            self.texts.append((dict(self.open), data))
         for _, element in self.open:
             element["text"] += data
 
