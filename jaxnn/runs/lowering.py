@@ -136,7 +136,8 @@ def _unread(leaf: Any) -> Any:
             return leaf
         data = jax.eval_shape(jax.random.key_data, leaf)
         with jax.ensure_compile_time_eval():
-            return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype))
+            zeros = jax.device_put(np.zeros(data.shape, data.dtype))  # compiles nothing
+            return jax.random.wrap_key_data(zeros)
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
