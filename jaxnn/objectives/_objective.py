@@ -149,14 +149,30 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
     """Returns an objective for a loss over a whole batch, `(outputs, batch) -> scalar`.
 
     An example is a contrastive loss, which compares each example with the others. The scalar is
-    weighted by the number of examples. It cannot be accumulated over micro-batches, and for a
-    padded batch the loss itself must apply `batch["weights"]`. In training, examples of weight 0
-    are passed as zeros.
+    weighted by the number of examples. It cannot be accumulated over micro-batches.
+
+    Only the loss itself can exclude padding, by applying `batch["weights"]`. If it does not read
+    them, a batch with padding does not count: the evaluation is over all full batches.
 
     Raises:
-      InvalidValue: when traced, if the value is not a scalar, or a loss of places of sequences does
-        not read `batch["weights"]`, which are 0 where a place is empty.
+      InvalidValue: if the loss does not read `batch["weights"]`: before training, if the data have
+        weights; when traced, if there are places of sequences, whose weights are 0 where a place is
+        empty. When traced, if the value is not a scalar.
     """
+
+    def check(outputs, arrays):
+        count = jax.tree.leaves(outputs)[0].shape[0]
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), dict(arrays)
+        )
+        if "weights" in batch and not _reads_weights(loss, outputs, batch):
+            raise InvalidValue(
+                "batchwise",
+                "the data have weights, and the loss does not read them",
+                got=f"weights {list(jnp.shape(arrays['weights']))}",
+                expected="a loss in which an example of weight 0 counts for nothing",
+                fix='Weigh what is summed by batch["weights"], or leave out the weights',
+            )
 
     def weighted(outputs, batch):
         of_places = isinstance(batch["inputs"], Masked) and jnp.ndim(batch.get("weights", 0)) > 1
@@ -177,10 +193,14 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
                 expected="shape ()",
                 fix="Return values.mean(), or pass the loss without batchwise",
             )
-        examples = jax.tree.leaves(batch["inputs"])[0].shape[0]
-        return value, jnp.sum(batch["weights"]) if "weights" in batch else jnp.float32(examples)
+        if "weights" not in batch:
+            return value, jnp.float32(jax.tree.leaves(batch["inputs"])[0].shape[0])
+        total = jnp.sum(batch["weights"])
+        if not _reads_weights(loss, outputs, batch):
+            total = jnp.where(jnp.all(batch["weights"] != 0), total, 0.0)
+        return value, total
 
-    return Objective(weighted, check=no_check)
+    return Objective(weighted, check=check)
 
 
 def _reads_weights(loss: Callable[[Any, Batch], Any], outputs: Any, batch: Batch) -> bool:

@@ -93,9 +93,33 @@ def test_weights_reach_the_shape_of_the_values():
 
 
 def test_batchwise_counts_for_its_examples():
+    padded, full = jnp.array([1.0] * 6 + [0.0] * 3), jnp.full(9, 2.0)
     goal = jaxnn.objectives.batchwise(lambda outputs, batch: jnp.var(outputs))
-    value, weight = losses(goal, PREDICTIONS, weights=jnp.array([1.0] * 6 + [0.0] * 3))
-    assert_close((value, weight), (np.var(np.asarray(PREDICTIONS)), np.float32(6)))
+    known = np.var(np.asarray(PREDICTIONS))
+    assert_close(losses(goal, PREDICTIONS), (known, np.float32(9)))
+    assert_close(losses(goal, PREDICTIONS, weights=full), (known, np.float32(18)))
+    assert losses(goal, PREDICTIONS, weights=padded)[1] == 0  # the padding is in the variance
+    goal = jaxnn.objectives.batchwise(lambda outputs, batch: jnp.sum(batch["weights"]))
+    assert_close(losses(goal, PREDICTIONS, weights=padded), (np.float32(6), np.float32(6)))
+
+
+def test_batchwise_is_evaluated_over_full_batches():
+    inputs = real(10, 1)
+    learner = jaxnn.learner(
+        jaxnn.linear(1), jaxnn.objectives.batchwise(lambda outputs, _: jnp.var(outputs)),
+        optax.sgd(0.1),
+    )  # fmt: skip
+    data = {"inputs": inputs}
+    run = jaxnn.fit(
+        learner, jaxnn.resident(data, batch_size=4), steps=1, key=KEY, quiet=True,
+        evaluate=jaxnn.resident(data, batch_size=4),
+    )  # fmt: skip
+    outputs = run.predict(inputs)
+    known = np.mean([np.var(outputs[:4]), np.var(outputs[4:8])])
+    assert run.result["test/loss"] == pytest.approx(known, rel=1e-5)
+    weighted = jaxnn.resident({**data, "weights": np.ones(10)}, batch_size=4)
+    with pytest.raises(InvalidValue, match="the data have weights, and the loss does not read"):
+        jaxnn.train(learner, weighted, steps=1, key=KEY)
 
 
 def test_augmentation_is_each_example_s_own(key):
@@ -183,8 +207,9 @@ def test_regression_with_a_weight_for_each_value():
     assert_close(values * weights, np.square(PREDICTIONS - TARGETS) * weights)
     assert_close(given, weights)
     total = losses(
-        jaxnn.objectives.batchwise(lambda outputs, batch: outputs.sum()), PREDICTIONS, **batch
-    )[1]
+        jaxnn.objectives.batchwise(lambda outputs, batch: (outputs * batch["weights"]).sum()),
+        PREDICTIONS, **batch,
+    )[1]  # fmt: skip
     assert_close(total, weights.sum())
 
 
