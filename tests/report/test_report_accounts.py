@@ -36,6 +36,8 @@ from tests.shown import (
     watched,
 )
 
+pytestmark = pytest.mark.slow
+
 IMAGES, TARGETS = datasets.load_digits(return_X_y=True)
 LAYERS = {"hidden 1": "hidden_1", "output": "output"}
 UNSEEN = ("again",)  # versions and commands; the page of a sweep says its seeds there
@@ -280,7 +282,6 @@ def test_a_table(tmp_path_factory):
 RATES, SEEDS = [0.003, 0.03, 0.3], 2
 
 
-@pytest.mark.slow
 def test_a_sweep(tmp_path_factory):
     asked = directory(tmp_path_factory, "sweep")
     watch = jaxnn.Watch("test/loss", patience=3)

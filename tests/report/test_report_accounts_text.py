@@ -11,13 +11,14 @@ import jaxnn
 from tests.accounts import Account
 from tests.shown import directory, gradients, parts, read, results, softmax, took, watched
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 20
 POSITIONS, FEATURES, HIDDEN, HEADS, BATCH = 16, 16, 64, 2, 8
 WIDE = (POSITIONS, FEATURES)
 BLOCK = "body/block_1/attention/branch"
 
 
-@pytest.mark.slow
 def test_a_text(tmp_path_factory):
     tokens = jaxnn.Characters(TEXT)
     data, letters = tokens.encode(TEXT), len(tokens)
