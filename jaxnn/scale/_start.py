@@ -96,10 +96,11 @@ def _checked(given: tuple[Any, Any, Any]) -> _Place:
 
 
 def _from_variables() -> _Place | None:
-    given = tuple(os.environ.get(name) for name in VARIABLES)
-    if given == (None,) * 3 or (None in given[1:] and _in_cluster()):
+    address, count, index = (os.environ.get(name) for name in VARIABLES)
+    if not (address or count or index) or (not (count and index) and _in_cluster()):
         return None  # a cluster says the rest; jax reads the address too
-    return _checked((given[0], *(int(x) if x and x.isdecimal() else x for x in given[1:])))
+    count, index = (int(x) if x and x.isdecimal() else x for x in (count, index))
+    return _checked((address, count, index))
 
 
 def _from_ray() -> _Place | None:
