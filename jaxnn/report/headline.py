@@ -85,7 +85,7 @@ def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:
 
 def token(recorded: Recording) -> str:
     """Returns the name of a token: "character" if every token is a single character."""
-    rows = (recorded.about.get("table") or {}).get("rows") or [{}]
-    output = rows[-1].get("output") or []
+    total = (recorded.about.get("table") or {}).get("total") or {}
+    output = total.get("output") or []
     few = isinstance(output, list) and output and output[-1] <= BYTES
     return "character" if few else "token"

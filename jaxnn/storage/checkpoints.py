@@ -59,8 +59,9 @@ class Saving:
 
     Attributes:
       seconds: the time between saves in seconds, the maximum training time that a crash can lose.
-      last: the number of newest checkpoints to retain. At least two are retained during training,
-        since the newest may turn out to be corrupt.
+      last: the number of newest checkpoints to retain. Two are the default, since the newest may
+        turn out to be corrupt; during training, at least two are retained. 1 makes the directory of
+        a finished run smaller.
       best: the number of checkpoints to retain in addition, by the watched metric.
       every: if given, the first report after each `every` steps is saved permanently.
 
@@ -69,7 +70,7 @@ class Saving:
     """
 
     seconds: float = 60.0
-    last: int = 1
+    last: int = 2
     best: int = 1
     every: int | None = None
 

@@ -139,7 +139,7 @@ def test_the_page_of_a_run_has_the_outputs_of_submodules():
         leaves = (arrays | given).values()
         return NNX, *jax.tree.unflatten(jax.tree.structure(trees), leaves)
 
-    program = layers.exported(bind, arrays, IMAGES[:1], platforms=("cpu",))
+    program = layers.exported(bind, arrays, IMAGES[:1]).exported
     (used, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     used = {name: arrays[name] for name in used}
     outputs = layers.named(program.call(used, IMAGES[:1]))

@@ -58,7 +58,7 @@ if form == "fit":
     data = jaxnn.windows(tokens, 129, batch_size=4)
     learner = jaxnn.learner(adapted, jaxnn.next_token(), adam)
     jaxnn.fit(learner, data, steps=3, key=key, start=({}, {"base": model.params}), out=out,
-              quiet=True, saving=jaxnn.Saving(seconds=0))
+              quiet=True, saving=jaxnn.Saving(seconds=0, last=1))
 else:
     batches = tokens.reshape(-1, 4, 129)
     params = jax.jit(lambda: adapted.init(key, batches[0, :, :-1])[0])()

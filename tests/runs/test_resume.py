@@ -170,7 +170,7 @@ def test_those_after_so_many_steps_are_kept_for_good(tmp_path, stop):
     saving = jaxnn.Saving(seconds=0, every=6, best=0)
     stop(lambda: fit(tmp_path, saving=saving), "after a row", 3)
     run = fit(tmp_path, saving=saving)
-    # The reports after steps 6 and 12, and the last.
+    # The reports after steps 6 and 12, and the last two.
     assert retained(run)[:2] == [8, 12] and retained(run)[-1] == 16 and len(retained(run)) <= 4
 
 

@@ -122,8 +122,8 @@ def test_d_of_the_values_only_finite_ones_are_best(name):
 
 def test_d_a_finished_run_retains_as_many_as_were_asked_for():
     manifests = {step: entry(float(step), step == 3) for step in range(9)}
-    assert retained_steps(manifests, Saving(), True, least=1) == {0, 3, 8}
-    assert retained_steps(manifests, Saving(last=2, best=0), True, least=1) == {3, 7, 8}
+    assert retained_steps(manifests, Saving(), True, least=1) == {0, 3, 7, 8}
+    assert retained_steps(manifests, Saving(last=1, best=0), True, least=1) == {3, 8}
 
 
 def test_d_what_is_for_good_is_kept():

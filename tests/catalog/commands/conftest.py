@@ -33,8 +33,8 @@ def trained(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(sys.modules["jaxnn.runs._fit"], "shown", interrupted)
-        fit(place / "deep" / "cut", saving=jaxnn.Saving(seconds=0, last=2))
-    one = fit(place / "one", saving=jaxnn.Saving(seconds=0, last=2))
+        fit(place / "deep" / "cut", saving=jaxnn.Saving(seconds=0))
+    one = fit(place / "one", saving=jaxnn.Saving(seconds=0))
     twin = fit(place / "twin")
     other = fit(place / "other", 0.02)
     with pytest.raises(jaxnn.NotFinite):
