@@ -72,7 +72,7 @@ class Objective(NamedTuple):
       check: `(outputs, arrays) -> None`, called once before training with the shapes of the outputs
         and the whole data; raises on invalid data. Without a check, loss and metrics are tried on
         two examples, to verify that the results for one do not depend on the other. A loss over a
-        whole batch uses `no_check`, as `batchwise` does.
+        whole batch has a check of its own, or `no_check`.
       names: the name of each output, a class or a token, for reports; `()` if unknown.
     """
 

@@ -17,7 +17,6 @@ dear    labels    numbered for classification                   0  2: no, yes
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,8 +220,7 @@ class Columns:
         """Encodes the inputs in blocks of rows that fit into the processor's cache."""
         numbers = np.empty((table.height, len(self.features)), np.float32)
         indices = np.empty((table.height, len(self.sizes)), np.int32)
-
-        def encode_block(start):
+        for start in range(0, table.height, _ROWS):
             rows = table[start : start + _ROWS]
             values, indicators, codes = [], [], []
             for column in used:
@@ -233,12 +231,8 @@ class Columns:
                     values += more
                     indicators += missing
             for array, columns in ((numbers, values + indicators), (indices, codes)):
-                for place, each in enumerate(columns):
-                    array[start : start + _ROWS, place] = each
-
-        with ThreadPoolExecutor() as threads:  # NumPy and polars release Python's lock
-            for _ in threads.map(encode_block, range(0, table.height, _ROWS)):
-                pass  # an error of the first block that has one is raised here
+                if columns:
+                    array[start : start + _ROWS] = np.array(columns).T
         return {"numbers": numbers, "categories": indices} if self.sizes else numbers
 
     def _labels(self, table: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import jaxnn
 from jaxnn import pictures, report
 from jaxnn.catalog import failures as reports
 from jaxnn.catalog import watching
+from jaxnn.report.headline import token
 from jaxnn.storage import recording
 from tests.pages import words
 from tests.recorded import curve, digits, write
@@ -194,3 +195,15 @@ def test_single_mistakes_are_not_called_frequent(tmp_path):
     counts[3, 5], counts[1, 2] = 2, 1
     recording.write(tmp_path / "recording", recording.END, {**end, "confusion": counts})
     assert "Most often 3 taken for 5 (2). " in page(tmp_path)
+
+
+def test_a_vocabulary_is_counted_in_the_outputs_of_the_network():
+    """With tied weights the last part of the table is a norm, whose outputs are features."""
+
+    def token_of(features, symbols):
+        rows = [{"part": "body/norm", "output": [16, features]}]
+        table = {"rows": rows, "total": {"output": [16, symbols]}}
+        return token(recording.Recording({"table": table}, {}, [], {}))
+
+    assert token_of(features=384, symbols=65) == "character"
+    assert token_of(features=64, symbols=50_257) == "token"
