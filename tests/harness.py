@@ -24,6 +24,7 @@ import jaxnn
 from experiments.command import command
 from jaxnn.storage import checkpoints, program_file
 from jaxnn.storage.background import Background
+from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.command import FILE as COMMAND
 from jaxnn.storage.directory import MEANING, RunDirectory
 from jaxnn.storage.recording import FOLDER
@@ -190,7 +191,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
 
 
 def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> None:
-    """Delays each report, or saves each chunk; see `pace` of `start`."""
+    """Delays each report, or saves each chunk, the first one in any case; see `pace` of `start`."""
 
     def busy(self):
         if self._job is not None:
@@ -201,10 +202,21 @@ def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> Non
         append(self, row)
         time.sleep(pace)
 
+    save_from_the_start(patch)
     if pace is None:
         patch(Background, "busy", property(busy))
     else:
         patch(RunDirectory, "append", append)
+
+
+def save_from_the_start(patch: Callable[..., object] = setattr) -> None:
+    """Lets training wait until saves are prepared, however slow the machine."""
+
+    def prepare(self, prepare=Checkpointer.prepare):
+        prepare(self)
+        self.background.wait()
+
+    patch(Checkpointer, "prepare", prepare)
 
 
 # --- Assertions --------------------------------------------------------------------------------

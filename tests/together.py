@@ -29,7 +29,7 @@ from jaxnn.storage import checkpoints, lock
 from jaxnn.storage.manifest import read_verified
 from tests import compiling
 from tests.forked import compiled, process, redirect
-from tests.harness import Child, timeless
+from tests.harness import Child, save_from_the_start, timeless
 
 # All processes of a run must end within this many seconds of the first; JAX itself waits longer.
 SOON = 60.0
@@ -208,6 +208,7 @@ def _child(
     if before is not None:
         before(place)
     if pace:
+        save_from_the_start()
         from jaxnn.runs.history import History
 
         def slow(self, progress, add=History.add):

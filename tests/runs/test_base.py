@@ -16,6 +16,7 @@ from jaxnn.learning import accumulate, average, guard
 from jaxnn.storage import checkpoints
 from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import read_manifest
+from tests.harness import keep_pace
 from tests.trees import assert_same_bits
 
 DATA = jaxnn.resident(
@@ -29,6 +30,11 @@ ADAPTED = jaxnn.learner(
 )  # fmt: skip
 START = ({}, {"base": PARAMS})
 OPTIONS = {"key": jax.random.key(0), "quiet": True, "every": 2, "start": START}
+
+
+@pytest.fixture(autouse=True)
+def each_chunk_is_saved(monkeypatch):
+    keep_pace(None, monkeypatch.setattr)
 
 
 def fitted(out, learner=ADAPTED, steps=6, **options):
