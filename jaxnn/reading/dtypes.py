@@ -50,9 +50,14 @@ def typed(
         return column
     if column.name in dates:
         return _dated(polars, column, dates[column.name])
+    # The first value is tested alone, since most columns of text fail there.
+    values = column.drop_nulls()
+    first = values[0].strip() if len(values) else ""
+    if not (is_number(first) or re.match(r"[+-]?\d|(true|false)$", first, re.IGNORECASE)):
+        _caution_of_nearly_numbers(polars, values)
+        return column
     plain = column.str.strip_chars()
     values = plain.drop_nulls()
-    first = values.first() if len(values) else ""
     numbers = _numbers(polars, plain, values, first, decimal, comma)
     if numbers is not None:
         return numbers
@@ -62,7 +67,9 @@ def typed(
             return words == "true"
     for pattern, kind, form in _DATES:
         if re.fullmatch(pattern, first):
-            stamps = plain.str.replace("T", " ", literal=True).str.strip_suffix("Z")
+            stamps = plain
+            if kind == "Datetime":
+                stamps = plain.str.replace("T", " ", literal=True).str.strip_suffix("Z")
             read = stamps.str.strptime(getattr(polars, kind), form, strict=False)
             if read.null_count() == column.null_count():
                 return read
@@ -76,7 +83,6 @@ def _numbers(
     polars: Any, plain: Any, values: Any, first: str, decimal: str | None, comma: bool
 ) -> Any:
     """Returns the column as numbers, or `None` if some values are not numbers."""
-    # The first value is tested alone, since most columns of text fail there.
     if decimal != ",":
         for kind, read in ((polars.Int64, int), (polars.Float64, float)):
             if _is(first, read):
@@ -187,12 +193,12 @@ def _caution_of_nearly_numbers(polars: Any, values: Any) -> None:
     """Warns of a column that is read as text only because of a few values."""
 
     def share(some: Any) -> Any:
-        return some.cast(polars.Float64, strict=False).is_not_null()
+        return some.str.strip_chars().cast(polars.Float64, strict=False).is_not_null()
 
     if not len(values) or share(values.head(_SAMPLE)).mean() < _NEARLY:
         return
     numeric = share(values)
-    others = values.filter(~numeric)
+    others = values.filter(~numeric).str.strip_chars()
     if len(others) and numeric.mean() >= _NEARLY:
         names = others.unique(maintain_order=True).to_list()
         shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

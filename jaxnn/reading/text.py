@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
     inferred = {"infer_schema_length": _ROWS, "schema_overrides": strings}
     if reading.decimal == ",":  # polars would take 1.234 for a number below 2
         inferred = {"infer_schema": False}
+    scan = ThreadPoolExecutor(1).submit(_scan, content, cut)  # while polars reads
     try:
         table = _read_without_words(polars, content, reading, {**inferred, **options})
         options["null_values"] = list(reading.missing)
@@ -59,7 +61,7 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
         raise _unreadable(path, error, reading) from None
     table = table.rename(dict(zip(table.columns, names)))
     empty = table.select(polars.all_horizontal(polars.all().is_null())).to_series()
-    delimiters, padded = _scan(content, cut)
+    delimiters, padded = scan.result()
     if padded:
         table = _with_names(polars, content, table, options)
     if _blank_lines(path, content, cut, table, reading, delimiters, int(empty.sum())):
@@ -81,7 +83,7 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
     return whole, replace(reading, delimiter=cut, names=tuple(names))
 
 
-def _read_without_words(polars: Any, content: Path | bytes, reading: Reading, options: Any) -> Any:
+def _read_without_words(polars: Any, content: bytes, reading: Reading, options: Any) -> Any:
     """Returns the table, read without looking for words that stand for missing values in numbers.
 
     That takes a quarter less time; `None` where they have to be looked for.
@@ -106,10 +108,8 @@ def first_fields(path: Path, reading: Reading) -> dict[str, list[str]]:
     return {cut: [name.strip() for name in each] for cut, each in fields.items()}
 
 
-def _content(path: Path, reading: Reading) -> Path | bytes:
-    """Returns the path of a UTF-8 file, or the content of another file converted to UTF-8."""
-    if reading.is_utf_8 and path.suffix.lower() != ".gz":
-        return path
+def _content(path: Path, reading: Reading) -> bytes:
+    """Returns the content of a file as UTF-8; polars would keep its own copy of an open file."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             content = file.read()
@@ -118,18 +118,13 @@ def _content(path: Path, reading: Reading) -> Path | bytes:
         raise _unreadable(path, error, reading) from None
 
 
-def _opened(content: Path | bytes) -> Any:
-    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-
-
-def _first_lines(path: Path, content: Path | bytes, reading: Reading) -> list[str]:
+def _first_lines(path: Path, content: bytes, reading: Reading) -> list[str]:
+    start = content[:_HEAD]
     try:
-        with _opened(content) as file:
-            start = file.read(_HEAD)
         if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise _unreadable(path, "its first bytes are those of UTF-16", reading, "utf-16")
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)  # may end in a character
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
         raise _unreadable(path, error, reading) from None
     whole = text.splitlines(keepends=True)
     whole = [line for line in (whole[:-1] if len(start) == _HEAD else whole) if line.strip()]
@@ -174,7 +169,7 @@ def check_names(names: list[str]) -> None:
         )
 
 
-def _with_names(polars: Any, content: Path | bytes, table: Any, options: Any) -> Any:
+def _with_names(polars: Any, content: bytes, table: Any, options: Any) -> Any:
     """Converts integer columns back to text if some values have leading zeros, such as 007."""
     places = [i for i, dtype in enumerate(table.dtypes) if dtype.is_integer()]
     if not places:
@@ -188,7 +183,7 @@ def _with_names(polars: Any, content: Path | bytes, table: Any, options: Any) ->
 
 def _blank_lines(
     path: Path,
-    content: Path | bytes,
+    content: bytes,
     cut: str,
     table: Any,
     reading: Reading,
@@ -209,12 +204,12 @@ def _blank_lines(
     raise _unreadable(path, "its rows differ in length", reading)
 
 
-def _check_lengths(path: Path, content: Path | bytes, cut: str, width: int) -> None:
+def _check_lengths(path: Path, content: bytes, cut: str, width: int) -> None:
     """Raises `InvalidValue` if the number of fields in a row differs from the first row."""
-    with _opened(content) as file:
-        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "replace", ""), delimiter=cut)
-        wrong = ((reader.line_num, len(row)) for row in reader if row and len(row) != width)
-        number, fields = next(wrong, (0, 0))
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", "")
+    reader = csv.reader(lines, delimiter=cut)
+    wrong = ((reader.line_num, len(row)) for row in reader if row and len(row) != width)
+    number, fields = next(wrong, (0, 0))
     if number:
         raise InvalidValue(
             "read_table",
@@ -225,23 +220,23 @@ def _check_lengths(path: Path, content: Path | bytes, cut: str, width: int) -> N
         )
 
 
-def _scan(content: Path | bytes, cut: str) -> tuple[int, bool]:
+def _scan(content: bytes, cut: str) -> tuple[int, bool]:
     """Counts delimiters outside of quotes, and finds whether a field has leading zeros (007)."""
     total, quoted, padded, last = 0, np.uint8(0), False, np.frombuffer(b"\n\n", np.uint8)
-    with _opened(content) as file:
-        while len(chunk := np.frombuffer(file.read(_CHUNK), np.uint8)):
-            here = chunk == ord(cut)
-            if quoted or (chunk == ord('"')).any():
-                inside = np.bitwise_xor.accumulate((chunk == ord('"')).view(np.uint8)) ^ quoted
-                here &= inside == 0
-                quoted = inside[-1]
-            total += int(np.count_nonzero(here))
-            if not padded:
-                before = np.concatenate([last, chunk])
-                first, zero, digit = before[:-2], before[1:-1] == ord("0"), before[2:] - ord("0")
-                zero &= digit < 10  # characters below "0" become large as unsigned bytes
-                zero &= (first < ord("#")) | (first == ord(cut))  # after a newline, space or quote
-                padded, last = bool(zero.any()), before[-2:]
+    for start in range(0, len(content), _CHUNK):
+        chunk = np.frombuffer(content, np.uint8, min(_CHUNK, len(content) - start), start)
+        here = chunk == ord(cut)
+        if quoted or (chunk == ord('"')).any():
+            inside = np.bitwise_xor.accumulate((chunk == ord('"')).view(np.uint8)) ^ quoted
+            here &= inside == 0
+            quoted = inside[-1]
+        total += int(np.count_nonzero(here))
+        if not padded:
+            before = np.concatenate([last, chunk])
+            first, zero, digit = before[:-2], before[1:-1] == ord("0"), before[2:] - ord("0")
+            zero &= digit < 10  # characters below "0" become large as unsigned bytes
+            zero &= (first < ord("#")) | (first == ord(cut))  # after a newline, space or quote
+            padded, last = bool(zero.any()), before[-2:]
     return total, padded
 
 

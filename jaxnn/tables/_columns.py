@@ -26,7 +26,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.models import tabular
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.reading._read_table import read_like
+from jaxnn.reading._read_table import import_polars, read_like
 from jaxnn.reading.options import Reading
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import Date, Ignored, Real, Scale, numbers
@@ -217,7 +217,7 @@ class Columns:
             )
 
     def _inputs(self, table: Any, used: Sequence[Any]) -> Any:
-        """Encodes the inputs in blocks of rows that fit into the processor's cache."""
+        """Encodes the inputs in blocks of rows, to bound the memory for intermediate values."""
         numbers = np.empty((table.height, len(self.features)), np.float32)
         indices = np.empty((table.height, len(self.sizes)), np.int32)
         for start in range(0, table.height, _ROWS):
@@ -232,7 +232,7 @@ class Columns:
                     indicators += missing
             for array, columns in ((numbers, values + indicators), (indices, codes)):
                 if columns:
-                    array[start : start + _ROWS] = np.array(columns).T
+                    array[start : start + _ROWS] = _evaluated(columns)
         return {"numbers": numbers, "categories": indices} if self.sizes else numbers
 
     def _labels(self, table: Any) -> np.ndarray:
@@ -248,13 +248,12 @@ class Columns:
                     fix=f"Drop those rows, table.drop_nulls({label.name!r}), or pass labels=False",
                 )
         if self.task == "regression":
-            arrays = [label.encode(table[label.name])[0][0] for label in self.labels]
-            return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
-        if self.task == "multi_label":
-            marks = [label.indices(table[label.name]) for label in self.labels]
-        else:
-            marks = [self.labels[0].indices(table[self.labels[0].name])]
-        for label, codes in zip(self.labels, marks):
+            each = [label.encode(table[label.name])[0][0] for label in self.labels]
+            array = _evaluated(each)
+            return array[:, 0] if len(each) == 1 else array
+        each = [label.indices(table[label.name]) for label in self.labels]
+        marks = _evaluated(each)
+        for label, codes in zip(self.labels, marks.T):
             if (codes == len(label.values)).any():
                 row = int(np.argmax(codes == len(label.values)))
                 raise InvalidValue(
@@ -264,7 +263,7 @@ class Columns:
                     expected="one of " + ", ".join(label.labels),
                     fix="Split the table with stratify=, or pass labels=False",
                 )
-        return marks[0] if self.task == "classification" else np.stack(marks, 1).astype(np.float32)
+        return marks[:, 0] if self.task == "classification" else marks.astype(np.float32)
 
     def _weights(self, table: Any) -> np.ndarray:
         weights = numbers(table[self.weights])
@@ -313,6 +312,13 @@ class Columns:
         if self.weights:
             rows.append((self.weights, "weights", "as they are", "0", ""))
         return rows
+
+
+def _evaluated(columns: Sequence[Any]) -> np.ndarray:
+    """Evaluates polars expressions side by side; returns an array `[rows, len(columns)]`."""
+    polars = import_polars("encode")
+    named = (column.alias(str(place)) for place, column in enumerate(columns))
+    return polars.select(named).to_numpy(order="c", writable=True)
 
 
 def _is_index(column: Any) -> bool:

@@ -4,16 +4,16 @@ The results equal scikit-learn's `OrdinalEncoder` and `OneHotEncoder(handle_unkn
 
 >>> import polars
 >>> cities = Category.fit(polars.Series("city", ["Ulm", "Bonn", "Ulm"]))
->>> cities.values, cities.indices(polars.Series(["Ulm", "Jena", None])).tolist()
+>>> codes = polars.select(cities.indices(polars.Series(["Ulm", "Jena", None])))
+>>> cities.values, codes.to_series().to_list()
 (('Bonn', 'Ulm'), [1, 2, 2])
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from jaxnn.checks import InvalidType
+from jaxnn.tables.kinds import Encoded
 from jaxnn.typing import Any
 
 
@@ -54,24 +54,26 @@ class Category:
         """The number of indices: one for each category, and one for unknown values."""
         return len(self.values) + 1
 
-    def indices(self, column: Any) -> np.ndarray:
-        """Returns the index of each row, int32."""
+    def indices(self, column: Any) -> Any:
+        """Returns the index of each row, an int32 polars expression."""
         import polars
 
-        values, unknown = _cast(column, self.dtype), len(self.values)
+        values, unknown = polars.lit(_cast(column, self.dtype)), len(self.values)
         known = polars.Series([value for value in self.values if value is not None])
-        numbers = polars.Series(np.arange(len(known), dtype=np.int32))
+        numbers = polars.int_range(len(known), dtype=polars.Int32, eager=True)
         codes = values.replace_strict(known, numbers, default=unknown, return_dtype=polars.Int32)
-        codes = codes.to_numpy().copy()
+        if not column.null_count():
+            return codes
         # Values that cannot be cast are unknown, not missing.
-        absent = (values.is_null() & column.is_null()).to_numpy()
-        codes[absent] = unknown - (None in self.values)
-        return codes
+        absent = polars.lit(unknown - (None in self.values), polars.Int32)
+        return polars.when(polars.lit(column).is_null()).then(absent).otherwise(codes)
 
-    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def encode(self, column: Any) -> Encoded:
         """Returns the one-hot encoding, `(columns, [])`, with one column per category."""
-        codes = self.indices(column)
-        return [(codes == i).astype(np.float32) for i in range(len(self.values))], []
+        import polars
+
+        codes = polars.lit(polars.select(self.indices(column)).to_series())
+        return [(codes == i).cast(polars.Float32) for i in range(len(self.values))], []
 
     @property
     def names(self) -> tuple[list[str], list[str]]:

@@ -1,7 +1,8 @@
 """Encodings of columns that are not categories: numbers, dates and ignored columns.
 
-Each is fitted on the training rows of a column, and then encodes the same column of other rows. The
-results equal scikit-learn's `StandardScaler` followed by `SimpleImputer(add_indicator=True)`.
+Each is fitted on the training rows of a column, and then encodes the same column of other rows, as
+expressions that polars evaluates side by side. The results equal scikit-learn's `StandardScaler`
+followed by `SimpleImputer(add_indicator=True)`.
 """
 
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ PARTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "time_of_week": lambda column: _cycle((column.dt.weekday() - 1 + _days(column)) / 7),
     "time_of_year": lambda column: _cycle((column.dt.ordinal_day() - 1 + _days(column)) / 365.25),
 }
+# Of each row of a column, as polars expressions: numbers, and indicators of missing values.
+Encoded = tuple[list[Any], list[Any]]
 _CYCLES = ("time_of_day", "time_of_week", "time_of_year")
 OF_TIMES = ("hour", "minute", "time_of_day")
 
@@ -69,11 +72,12 @@ class Scale:
             mean, deviation = low, 1.0
         return cls(mean, deviation, mean if fill == "mean" else column.median())
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """Returns standardized numbers in float32, with missing ones replaced by `fill`."""
-        missing = np.isnan(values)
-        values = np.where(missing, self.fill, values) if missing.any() else values
-        return ((values - self.mean) / self.deviation).astype(np.float32)
+    def encode(self, values: Any) -> Any:
+        """Standardizes a polars series or expression in float64, and fills it; float32."""
+        import polars
+
+        values = values.cast(polars.Float64).fill_null(self.fill)
+        return ((values - self.mean) / self.deviation).cast(polars.Float32)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
         """Returns standardized numbers in their original unit, in float64."""
@@ -102,11 +106,13 @@ class Real:
         real._check_exact(column)
         return real
 
-    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def encode(self, column: Any) -> Encoded:
         """Returns `([numbers], [indicator])`, without indicator if no training value is missing."""
-        values = numbers(column)
+        import polars
+
+        values = polars.lit(as_finite(column))
         self._check_exact(column)
-        return [self.scale.encode(values)], _indicator(self, np.isnan(values))
+        return [self.scale.encode(values)], _indicator(self, values)
 
     def _check_exact(self, column: Any) -> None:
         """Raises `InvalidValue` if two different integers are equal in float32."""
@@ -116,7 +122,8 @@ class Real:
         # A float32 has 24 bits, a float64 53.
         if max(high - self.scale.mean, self.scale.mean - low) < 2**22 and max(-low, high) < 2**52:
             return
-        rounded = np.rint(self.scale.decode(self.scale.encode(numbers(column))))
+        encoded = self.scale.encode(as_numbers(column))
+        rounded = np.rint(self.scale.decode(encoded.to_numpy()))
         back = type(column)(column.name, rounded).cast(column.dtype, strict=False)
         wrong = ((back != column).fill_null(True)) & column.is_not_null()
         if wrong.any():
@@ -165,13 +172,14 @@ class Date:
         scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](column))
         return cls(column.name, parts, scales, column.null_count())
 
-    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def encode(self, column: Any) -> Encoded:
         """Returns `(numbers, [indicator])`, without indicator if no training value is missing."""
-        if not column.dtype.is_temporal():
-            column = as_dates(column)
-        each = [number for part in self.parts for number in PARTS[part](column)]
-        encoded = [scale.encode(numbers(number)) for scale, number in zip(self.scales, each)]
-        return encoded, _indicator(self, column.is_null().to_numpy())
+        import polars
+
+        dates = polars.lit(column if column.dtype.is_temporal() else as_dates(column))
+        each = [number for part in self.parts for number in PARTS[part](dates)]
+        encoded = [scale.encode(number) for scale, number in zip(self.scales, each)]
+        return encoded, _indicator(self, dates)
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
@@ -208,9 +216,11 @@ class Ignored:
         return self.reason
 
 
-def _indicator(kind: Real | Date, missing: np.ndarray) -> list[np.ndarray]:
+def _indicator(kind: Real | Date, column: Any) -> list[Any]:
     """Returns the indicator of missing values, if any are missing in the training rows."""
-    return [missing.astype(np.float32)] if kind.missing else []
+    import polars
+
+    return [column.is_null().cast(polars.Float32)] if kind.missing else []
 
 
 def _indicator_names(kind: Real | Date) -> list[str]:
@@ -224,11 +234,15 @@ def numbers(column: Any) -> np.ndarray:
       InvalidType: if the column does not contain numbers.
       InvalidValue: if a number is infinite.
     """
+    return as_finite(column).fill_null(np.nan).to_numpy()
+
+
+def as_finite(column: Any) -> Any:
+    """Casts a column to float64; raises `InvalidValue` if a number is infinite."""
     column = as_numbers(column)
-    values = (column.fill_null(np.nan) if column.null_count() else column).to_numpy()
-    if np.isinf(values).any():
+    if column.is_infinite().any():
         raise infinite(column)
-    return values
+    return column
 
 
 def infinite(column: Any) -> InvalidValue:
