@@ -25,6 +25,7 @@ from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data._fields import read_fields, same_length
+from jaxnn.data.aligned import aligned, is_fixed
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.typing import Any, Batch
 
@@ -139,23 +140,18 @@ def with_columns(data: Resident, columns: Any) -> Resident:
 def placed(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Returns checked and converted arrays on the default device.
 
-    Arrays of NumPy are copied: JAX may share their memory, and then the data would change with what
-    the caller writes into them later.
+    Arrays of NumPy that can be written to are copied: JAX may share their memory, and then the data
+    would change with what the caller writes into them later.
     """
 
     def put(array: Any) -> Any:
-        return jax.device_put(_aligned_copy(array) if isinstance(array, np.ndarray) else array)
+        if isinstance(array, np.ndarray) and not is_fixed(array):
+            copy = aligned(array.shape, array.dtype)
+            copy[...] = array
+            array = copy
+        return jax.device_put(array)
 
     return jax.tree.map(put, stored(where, arrays))
-
-
-def _aligned_copy(array: np.ndarray) -> np.ndarray:
-    """Returns a copy that JAX on CPU shares: at 64 bytes; it copies all other memory once more."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

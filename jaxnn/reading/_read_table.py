@@ -95,11 +95,12 @@ def read_table(
     for name, pattern in (dates or {}).items():
         choice("read_table", "a column of dates", name, table.columns)
         table = table.with_columns(typed(polars, table[name], {name: pattern}))
-    return _without_nan(polars, table)
+    return _without_nan(table)
 
 
-def _without_nan(polars: Any, table: Any) -> Any:
-    return table.with_columns(polars.selectors.float().fill_nan(None))
+def _without_nan(table: Any) -> Any:
+    floats = (column for column in table if column.dtype.is_float())
+    return table.with_columns(each.fill_nan(None) for each in floats if each.is_nan().any())
 
 
 def read_like(
@@ -135,7 +136,7 @@ def read_like(
         dates=tuple(pair for pair in reading.dates if pair[0] in names),
         names=() if header else tuple(names),
     )
-    return _without_nan(polars, read_text(polars, path, reading)[0])
+    return _without_nan(read_text(polars, path, reading)[0])
 
 
 def _names(path: Path, count: int, reading: Reading, labels: Sequence[str]) -> list[str]:

@@ -23,13 +23,14 @@ import numpy as np
 
 from jaxnn import display
 from jaxnn.checks import InvalidValue
+from jaxnn.data.aligned import aligned, fix
 from jaxnn.models import tabular
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.reading._read_table import import_polars, read_like
+from jaxnn.reading._read_table import read_like
 from jaxnn.reading.options import Reading
 from jaxnn.tables.categories import Category
-from jaxnn.tables.kinds import Date, Ignored, Real, Scale, numbers
+from jaxnn.tables.kinds import Date, Ignored, Real, Scale, evaluate, numbers
 from jaxnn.tables.predictions import decoded, num_outputs, objective_of
 from jaxnn.typing import Any
 
@@ -83,9 +84,10 @@ class Columns:
         Returns:
           A dict of arrays. `inputs` is float32 `[n, features]`, or, if some categories are
           embedded, a dict of `numbers`, float32 `[n, features]`, and `categories`, int32
-          `[n, columns]`. `labels` are class numbers, int32 `[n]`; standardized numbers, float32
-          `[n]` or `[n, columns]`; or 0 and 1 for multi-label tasks, float32 `[n, columns]`.
-          `weights` is float32 `[n]`, if there is a column of weights or `balanced` is true.
+          `[n, columns]`; it is read-only, so that `resident` can share its memory. `labels` are
+          class numbers, int32 `[n]`; standardized numbers, float32 `[n]` or `[n, columns]`; or 0
+          and 1 for multi-label tasks, float32 `[n, columns]`. `weights` is float32 `[n]`, if there
+          is a column of weights or `balanced` is true.
 
         Raises:
           InvalidValue: if a column is missing, a label is missing or unknown, a weight is negative
@@ -218,8 +220,8 @@ class Columns:
 
     def _inputs(self, table: Any, used: Sequence[Any]) -> Any:
         """Encodes the inputs in blocks of rows, to bound the memory for intermediate values."""
-        numbers = np.empty((table.height, len(self.features)), np.float32)
-        indices = np.empty((table.height, len(self.sizes)), np.int32)
+        numbers = aligned((table.height, len(self.features)), np.float32)
+        indices = aligned((table.height, len(self.sizes)), np.int32)
         for start in range(0, table.height, _ROWS):
             rows = table[start : start + _ROWS]
             values, indicators, codes = [], [], []
@@ -232,10 +234,13 @@ class Columns:
                     indicators += missing
             for array, columns in ((numbers, values + indicators), (indices, codes)):
                 if columns:
-                    array[start : start + _ROWS] = _evaluated(columns)
+                    array[start : start + _ROWS] = evaluate(columns)
+        for array in (numbers, indices):
+            fix(array)
         return {"numbers": numbers, "categories": indices} if self.sizes else numbers
 
-    def _labels(self, table: Any) -> np.ndarray:
+    def check_labels(self, table: Any) -> None:
+        """Raises `InvalidValue` if a row has no label."""
         for label in self.labels:
             column = table[label.name]
             gaps = column.null_count()
@@ -247,12 +252,15 @@ class Columns:
                     expected="a label in every row, for training and evaluation",
                     fix=f"Drop those rows, table.drop_nulls({label.name!r}), or pass labels=False",
                 )
+
+    def _labels(self, table: Any) -> np.ndarray:
+        self.check_labels(table)
         if self.task == "regression":
             each = [label.encode(table[label.name])[0][0] for label in self.labels]
-            array = _evaluated(each)
+            array = evaluate(each)
             return array[:, 0] if len(each) == 1 else array
         each = [label.indices(table[label.name]) for label in self.labels]
-        marks = _evaluated(each)
+        marks = evaluate(each)
         for label, codes in zip(self.labels, marks.T):
             if (codes == len(label.values)).any():
                 row = int(np.argmax(codes == len(label.values)))
@@ -312,13 +320,6 @@ class Columns:
         if self.weights:
             rows.append((self.weights, "weights", "as they are", "0", ""))
         return rows
-
-
-def _evaluated(columns: Sequence[Any]) -> np.ndarray:
-    """Evaluates polars expressions side by side; returns an array `[rows, len(columns)]`."""
-    polars = import_polars("encode")
-    named = (column.alias(str(place)) for place, column in enumerate(columns))
-    return polars.select(named).to_numpy(order="c", writable=True)
 
 
 def _is_index(column: Any) -> bool:

@@ -99,8 +99,7 @@ def fit_columns(
     columns = Columns(tuple(inputs), fitted, task, weights, table.height, known)
     if weights:
         columns._weights(table)
-    if targets:
-        columns._labels(table)
+    columns.check_labels(table)
     for doubt in doubts(table, inputs, fitted):
         warnings.warn(f"fit_columns: {doubt}", Caution, stacklevel=2)
     return columns

@@ -1,10 +1,11 @@
 """Encodings of columns that are not categories: numbers, dates and ignored columns.
 
 Each is fitted on the training rows of a column, and then encodes the same column of other rows, as
-expressions that polars evaluates side by side. The results equal scikit-learn's `StandardScaler`
+expressions that polars evaluates in parallel. The results equal scikit-learn's `StandardScaler`
 followed by `SimpleImputer(add_indicator=True)`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -225,6 +226,14 @@ def _indicator(kind: Real | Date, column: Any) -> list[Any]:
 
 def _indicator_names(kind: Real | Date) -> list[str]:
     return [f"{kind.name} is missing"] if kind.missing else []
+
+
+def evaluate(columns: Sequence[Any]) -> np.ndarray:
+    """Evaluates polars expressions in parallel; returns an array `[rows, len(columns)]`."""
+    import polars
+
+    named = {str(place): column for place, column in enumerate(columns)}
+    return polars.select(**named).to_numpy(order="c", writable=True)
 
 
 def numbers(column: Any) -> np.ndarray:

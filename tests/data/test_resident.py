@@ -10,6 +10,7 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.data.aligned import aligned, fix
 from jaxnn.data.durations import steps_of
 from tests.registry import real, whole
 
@@ -71,13 +72,26 @@ def test_storage(given, stored):
     lambda array: jaxnn.resident({"inputs": array}, batch_size=1),
     lambda array: jaxnn.windows(array, 2, batch_size=1),
 ], ids=["resident", "windows"])  # fmt: skip
-def test_data_do_not_change_with_the_array_that_they_came_from(data_of):
-    memory = np.zeros(4096 + 16, np.float32)
-    start = -memory.ctypes.data % 64 // 4  # where jax 0.7.2 shares the memory of an array
-    array = memory[start : start + 4096]
-    data = data_of(array)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_data_do_not_change_with_the_array_that_they_came_from(data_of, read_only):
+    array = aligned((4096,), np.float32)
+    array[:] = 0
+    view = array[:]
+    view.flags.writeable = not read_only
+    data = data_of(view)
     array[:] = 7
     assert not np.asarray(data.arrays["inputs"]).any()
+
+
+def test_the_memory_of_arrays_that_cannot_change_is_shared():
+    array = aligned((4096, 3), np.float32)
+    array[...] = 7
+    fixed = fix(array)
+    with pytest.raises(ValueError):
+        fixed.flags.writeable = True
+    for inputs, shared in (fixed, True), (fixed.astype(np.float64), False):
+        held = jaxnn.resident({"inputs": inputs}, batch_size=1).arrays["inputs"]
+        assert (held.unsafe_buffer_pointer() == inputs.ctypes.data) == shared
 
 
 def test_fields_may_be_trees_and_lists():

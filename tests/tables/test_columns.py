@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import jaxnn
 from jaxnn.checks import Caution, Invalid
+from jaxnn.data.aligned import is_fixed
 from tests.tables.people import CITIES, people
 
 TABLE = people()
@@ -139,6 +140,7 @@ def test_a_row_is_encoded_as_it_is_alone(form, monkeypatch):
     pieces = flat(columns.encode(rows))
     for name, array in together.items():
         assert array.dtype in (np.float32, np.int32)
+        assert is_fixed(array) == (name in ("inputs", "numbers", "categories"))
         np.testing.assert_array_equal(array[order], shuffled[name])
         np.testing.assert_array_equal(array[3:4], alone[name])
         np.testing.assert_array_equal(array, pieces[name])
