@@ -1,4 +1,4 @@
-"""Files that packages carry, such as the weights of models; the packages are not imported."""
+"""Files in installed packages, such as the weights of models; the packages are not imported."""
 
 import importlib.util
 from pathlib import Path
@@ -18,9 +18,9 @@ def carried(package: str, pattern: str, fix: str) -> Path:
     if not files:
         raise InvalidValue(
             "carried",
-            "the weights are not here",
+            "the package with the weights is not installed",
             got=f"no {pattern} of a package {package}",
-            expected="the package",
+            expected="an installed package that contains the file",
             fix=fix,
         )
     return files[0]
@@ -37,7 +37,7 @@ def tokenizer_of(model: pretrained.Pretrained) -> pretrained.Tokenizer:
             "carried",
             "the model has no tokenizer",
             got=repr(model),
-            expected="a model of texts, with its tokenizer",
+            expected="a language model with its tokenizer",
             fix="Pass the folder of a language model",
         )
     return model.tokenizer

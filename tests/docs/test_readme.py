@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -12,7 +13,14 @@ import pytest
 
 import jaxnn
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "experiments" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def run_examples(count):
@@ -58,16 +66,32 @@ def test_the_example_that_writes_runs(capsys):
 
 
 def test_every_word_is_explained():
-    words = re.findall(r"^\| (\w[\w -]*) \|", README, re.M)
+    (glossary,) = re.findall(r"^## Glossary\n(.*?)^## ", README, re.M | re.S)
+    words = re.findall(r"^\| (\w[\w -]*) \|", glossary, re.M)
     expected = ["node", "weight", "bias", "raw output", "activation", "layer", "hyper-parameter"]
-    assert words[1 : len(expected) + 3] == [*expected, "training step", "epoch"]
+    assert words == ["word", *expected, "training step", "epoch"]
 
 
 def test_its_results_are_those_that_were_recorded():
     recorded = Path(__file__).parents[2] / "experiments" / "results"
+    results = [json.loads(path.read_text()) for path in recorded.glob("*.json")]
+    known = {result["command"]: result.get("test/accuracy") for result in results}
     rows = dict(re.findall(r"^\| `(python -m experiments\.[^`]*)` \| (0\.\d+)", README, re.M))
-    for path in recorded.glob("*.json"):
-        result = json.loads(path.read_text())
-        if "test/accuracy" in result:
-            assert rows.pop(result["command"]) == f"{result['test/accuracy']:.4f}"
-    assert not rows
+    assert len(rows) > 5
+    assert rows == {command: f"{known[command]:.4f}" for command in rows}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_name_of_jaxnn_on_a_page_exists(page):
+    for path in set(re.findall(r"\bjaxnn((?:\.[a-zA-Z]\w*)+)", page.read_text())):
+        value = jaxnn
+        for name in path[1:].split("."):
+            if not hasattr(value, name):  # a module that `import jaxnn` leaves out
+                import_module(f"{value.__name__}.{name}")
+            value = getattr(value, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_to_a_file_leads_somewhere(page):
+    for link in re.findall(r"\]\(\n?([^)#:]+?)(?:#[^)]*)?\)|src=\"([^\"]+)\"", page.read_text()):
+        assert (page.parent / "".join(link)).exists(), link
