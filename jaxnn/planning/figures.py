@@ -135,38 +135,38 @@ class Plan:
         return (
             f"Fits: {peak} of {usable} on each device. At its best a step takes"
             f" {seconds(self.step_seconds)}, bound by {_BOUND[self.bound]}:"
-            f" {amount(round(rate))} examples a second."
+            f" {amount(round(rate))} examples per second."
         )
 
     def _figures(self) -> list[tuple[str, str, str]]:
         memory, many = self.memory, self.devices > 1
         used = percent(memory.peak / self.chip.usable)
-        each = " a device" if many else ""
+        each = " per device" if many else ""
         rows = [
             ("batch", f"{self.batch_size:,}", f"examples over {count(self.devices, 'device')}"
              + (f", {self.rules}" if self.rules else "")),
             (f"memory{each}", amount(memory.peak, "B"), f"at its peak, {used} of what is usable"),
             ("  arguments", amount(memory.arguments, "B"), "parameters, optimizer and data"),
             ("  temporary", amount(memory.temporary, "B"), "activations and gradients"),
-            ("FLOPs a step", amount(self.flops), ", ".join(
+            ("FLOPs per step", amount(self.flops), ", ".join(
                 f"{amount(n)} in {dtype}" for dtype, n in self.flops_by_dtype.items())),
         ]  # fmt: skip
         if self.moved is not None:
-            rows.append((f"bytes a step{each}", amount(self.moved, "B"), "to and from memory"))
+            rows.append((f"bytes per step{each}", amount(self.moved, "B"), "to and from memory"))
         for name, time in self.times.items():
             share = "the bound" if name == self.bound else f"{percent(time / self.step_seconds)}"
             rows.append((f"time for {_TIMES[name]}", seconds(time), share))
         return rows
 
     def _messages(self) -> list[tuple[str, str, str, str]]:
-        rows = [("collectives a step", "count", "bytes", "among")]
+        rows = [("collectives per step", "count", "bytes", "among")]
         return rows + [
             (each.kind, f"{each.count:,}", amount(each.bytes, "B"), count(each.devices, "device"))
             for each in self.messages
         ]
 
     def _buffers(self) -> list[tuple[str, str, str, str]]:
-        rows = [("largest arrays", "kind", "shape", "a device")]
+        rows = [("largest arrays", "kind", "shape", "per device")]
         return rows + [
             (each.name or "between the parts", each.kind, each.shape, amount(each.bytes, "B"))
             for each in self.buffers

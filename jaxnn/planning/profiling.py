@@ -68,7 +68,7 @@ class Profile:
     parts: tuple[PartProfile, ...]
 
     def __str__(self) -> str:
-        heads = ("part", "a step", "share", "FLOPs", "bytes", "of peak")
+        heads = ("part", "per step", "share", "FLOPs", "bytes", "of peak")
         rows = [
             (
                 each.part, seconds(each.seconds), percent(min(1.0, round(each.share, 6))),

@@ -29,7 +29,7 @@ from jaxnn.names import named_leaves
 from jaxnn.scale.placement import owner_of
 from jaxnn.typing import Any
 
-_HEADS = ("parameter", "shape", "split", "arrays", "memory", "a device")
+_HEADS = ("parameter", "shape", "split", "arrays", "memory", "per device")
 
 
 class Row(NamedTuple):

@@ -65,7 +65,7 @@ def test_the_largest_arrays_have_names(planned):
 
 def test_a_plan_shows_itself(planned):
     text = str(planned)
-    for words in ("Plan for cpu", "FLOPs a step", "temporary", "the bound", "Fits: ", "hidden_1"):
+    for words in ("Plan for cpu", "FLOPs per step", "temporary", "the bound", "Fits: ", "hidden_1"):
         assert words in text
     assert all(len(line) <= 150 for line in text.splitlines())
     assert "hidden_1" in planned._repr_html_()
