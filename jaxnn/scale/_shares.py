@@ -8,11 +8,11 @@
 >>> line = shard(learner(linear(2), regression(), optax.adam(0.1)), mesh(1), fsdp)
 >>> batch = {"inputs": jnp.ones((4, 8)), "labels": jnp.ones((4, 2))}
 >>> print(shares(line, jax.eval_shape(line.init, jax.random.key(0), {}, batch)))
-parameter  shape            split  arrays  memory  a device
-bias       (2,)             whole       3    24 B      24 B
-weight     (8, 2)           whole       3   192 B     192 B
-all else                                3    16 B      16 B
-total      data=1, model=1  fsdp        9   232 B     232 B
+parameter  shape            split  arrays  memory  per device
+bias       (2,)             whole       3    24 B        24 B
+weight     (8, 2)           whole       3   192 B       192 B
+all else                                3    16 B        16 B
+total      data=1, model=1  fsdp        9   232 B       232 B
 """
 
 import math
