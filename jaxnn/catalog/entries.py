@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,26 +81,35 @@ def is_run(path: Path) -> bool:
 
 
 def find(path: Path) -> Path:
-    """Returns the path if it is a run directory.
+    """Returns the path of a run: the path itself, or the only run below it.
 
     Raises:
-      InvalidValue: if it is not a run directory.
+      InvalidValue: if it is not a run directory, and does not contain exactly one.
     """
     exists(path)
     if is_run(path):
         return path
+    got = "a directory without the files of a run" if path.is_dir() else "a file"
     fix = "Name a directory that has a config.json and is written by fit"
     if outer := [each for each in path.absolute().parents if is_run(each)]:
         fix = f"Did you mean {outer[0]}?"
-    elif parts(path):
-        fix = f"See the runs in it with python -m jaxnn runs {path}"
+    elif inner := parts(path):
+        if len(inner) == 1:
+            return inner[0]
+        got = f"a directory of {len(inner)} runs"
+        fix = f"Name one of them, such as the newest: {newest(inner)}"
     raise InvalidValue(
         "run directory",
         f"{path} is not a run directory",
-        got="a directory without the files of a run" if path.is_dir() else "a file",
+        got=got,
         expected="the directory of a run",
         fix=fix,
     )
+
+
+def newest(runs: Iterable[Path]) -> Path:
+    """Returns the most recently modified of several run directories."""
+    return max(runs, key=lambda run: run.stat().st_mtime)
 
 
 def exists(path: Path) -> None:

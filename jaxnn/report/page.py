@@ -26,16 +26,15 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
     """Writes the report of a run, and returns its path.
 
     Args:
-      path: the directory of the run, finished or not, or of a sweep.
+      path: the directory of the run, finished or not, or of a sweep, or one with a single run.
       out: the file to write; by default `report.html` in the directory.
 
     Raises:
       InvalidValue: if there is no run, or a newer jaxnn has written it.
       OSError: if the file cannot be written.
     """
-    path = Path(path).expanduser()
-    file = path / "report.html" if out is None else Path(out).expanduser()
-    source = read(path)
+    source = read(Path(path).expanduser())
+    file = source.contents.path / "report.html" if out is None else Path(out).expanduser()
     files.write(file, of_run(source).encode(errors="replace"))
     return file
 

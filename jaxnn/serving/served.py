@@ -88,7 +88,7 @@ def open_model(path: str | Path) -> Served:
         model = load_model(path)
         return _served(model, model.examples[0])
     if path.is_dir() and not entries.is_run(path):
-        path = max(entries.below(path), key=lambda run: run.stat().st_mtime, default=path)
+        path = entries.newest(entries.below(path) or [path])
     run = entries.find(path)
     return _served(load_model(run), recording.probe(run).get("inputs"))
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
         (["show", "{}/oen"], "Got no oen in {}; expected a directory. Did you mean {}/one?"),
         (["show", "{}/deeb/cut"], "Did you mean {}/deep?"),
         (["runs", "{}/xyzzy"], "Name the directory of your runs, as in python -m jaxnn runs"),
-        (["verify", "{}"], "See the runs in it with python -m jaxnn runs {}."),
+        (["verify", "{}"], "Name one of them, such as the newest: {}/"),
         (["show", "{}/one/checkpoints"], "Did you mean {}/one?"),
         (["diagnose", "{}/one/config.json"], "Got a file; expected the directory of a run."),
         (["diff", "{}/one@7", "{}/one"], "expected the step of one: 20, "),
@@ -31,6 +31,16 @@ def test_bad_input_is_a_line_and_2(trained, call, arguments, words):
     code, output, errors = call(*[each.format(trained.place) for each in arguments])
     assert code == 2 and output == "" and errors.count("\n") == 1
     assert words.format(trained.place, trained.place) in errors
+
+
+def test_a_directory_of_a_single_run_stands_for_it(copy, call, query):
+    """Experiments write to runs/NAME/DIGEST, so that runs/digits usually contains one run."""
+    path = copy("one")
+    code, document = query("show", path.parent)
+    assert code == 0 and document["name"] == str(path)
+    assert call("verify", path.parent)[0] == call("diff", path.parent, path)[0] == 0
+    code, output, _ = call("report", path.parent)
+    assert code == 0 and output.strip() == str(path / "report.html")
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "diff", "diagnose"])
