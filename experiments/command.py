@@ -26,6 +26,7 @@ import jaxnn
 from experiments import planned, rehearsal
 from experiments.fields import filled, hparams, swept
 from jaxnn.catalog import outcome
+from jaxnn.checks import positive_integer
 from jaxnn.formatting import any_letters, brief
 from jaxnn.planning import compilers
 from jaxnn.planning.hardware import hardware
@@ -87,6 +88,7 @@ def command(
             check()
         if options.plan is not None:
             return _show_plans(name, main, config, options.plan)
+        positive_integer(name, "processes", options.processes)
         if options.processes > 1 and not rehearsal.is_child():
             raise SystemExit(rehearsal.run(options.processes))
         start()

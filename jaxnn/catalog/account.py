@@ -17,7 +17,7 @@ from jaxnn.storage.directory import CHECKPOINTS
 from jaxnn.storage.lock import owner
 
 _NEXT = {
-    "done": "It is finished: the same command starts another run beside it.",
+    "done": "It is finished: the same command starts a new run in a directory next to it.",
     "running": "It is running: process {process} on {host} writes there.",
     "diverged": "See python -m jaxnn diagnose {path}; the same command {resumes}.",
     "interrupted": "To resume it, give the same command as before: it {resumes}.",

@@ -166,7 +166,7 @@ def import_polars(where: str) -> Any:
             "tables are read by polars, which is not installed",
             got="no module named polars",
             expected="the extra [data] of jaxnn",
-            fix="pip install 'jaxnn-toolkit[data]'",
+            fix="Install it: pip install 'jaxnn-toolkit[data]'",
         ) from None
     return polars
 

@@ -87,6 +87,8 @@ def parse(text: str) -> tuple[str, Any]:
             raise _unreadable(text, "an empty value")
         return name, given
     kind, *bounds = (part.strip() for part in values.split(":"))
+    if isinstance(_value(kind), int | float):
+        raise _unreadable(text, "a range without its name")
     choice("sweep", "range", kind, RANGES)
     figures = [_value(bound) for bound in bounds]
     if len(figures) != 3 or not all(isinstance(figure, int | float) for figure in figures):

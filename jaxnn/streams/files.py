@@ -154,5 +154,5 @@ def missing(where: str, package: str) -> InvalidValue:
         f"such files are read by {package}, which is not installed",
         got="no such package",
         expected=f"{package}, which the extra [data] brings",
-        fix="pip install 'jaxnn-toolkit[data]'",
+        fix="Install it: pip install 'jaxnn-toolkit[data]'",
     )

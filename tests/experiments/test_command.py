@@ -105,6 +105,7 @@ def test_the_directory_is_that_of_the_configuration(run, tmp_path):
         (("--hidden", "0"), "Pass, say, features=1."),
         (("--batch-size", "25"), "Pass batch_size=24."),
         (("--steps", "-1"), "Pass, say, steps='10 epochs'."),
+        (("--processes", "0"), "Pass, say, processes=1."),
     ],
 )
 def test_bad_input_is_a_line_and_2(run, tmp_path, options, words):

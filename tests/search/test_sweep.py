@@ -119,6 +119,7 @@ CASES = {
     "no values": (lambda: parse("rate="), V, "cannot be read", "Write, say"),
     "no field": (lambda: parse("=1,2"), V, "cannot be read", "Write, say"),
     "an empty value": (lambda: parse("rate=1,,2"), V, "an empty value", "Write, say"),
+    "no name of a range": (lambda: parse("rate=1e-3:0.1"), V, "without its name", "=log:1e-4:"),
     "an unknown range": (
         lambda: parse("rate=lin:1:2:3"), V, "range='lin'; expected one of linear, log",
         r"Did you mean 'linear'\?",
