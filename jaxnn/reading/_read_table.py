@@ -4,6 +4,7 @@
 [(1.5, 'Bonn'), (None, 'Ulm')]
 """
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -172,8 +173,22 @@ def import_polars(where: str) -> Any:
 
 
 def _is_text(path: Path) -> bool:
-    """Returns whether a path is a text file; raises `InvalidValue` if its format is unknown."""
-    ending = path.suffix.lower()
+    """Returns whether a path is a text file.
+
+    Raises:
+      InvalidValue: if its format is unknown, or it does not exist.
+    """
+    ending, path = path.suffix.lower(), path.expanduser()
+    if not path.exists() and ending in ("", *_TEXT, *_BINARY):
+        names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, n=1)
+        raise InvalidValue(
+            "read_table",
+            f"{path} does not exist",
+            got=f"no file {path.name} in {path.parent.absolute()}",
+            expected="the path of a table",
+            fix=f"Did you mean {path.with_name(near[0])}?" if near else "Correct the path",
+        )
     if ending.startswith(".xls") or ending == ".ods":
         raise InvalidValue(
             "read_table",

@@ -186,7 +186,7 @@ def _remarks(
             yield f"{numbers} A single run had no such choice."
 
 
-@section("curves", "How the training went")
+@section("curves", "Learning curves")
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     """The curves of all runs. Held-out examples are not used for training."""
     names = alike.short(runs)
@@ -205,7 +205,7 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
     return join(drawn(curves(rows_of, wanted), "curves-picture", title, caption), note)
 
 
-@section("differences", "What was chosen differently")
+@section("differences", "Different hyper-parameters")
 def _differences(runs: dict[str, Source], *_: Any) -> Markup:
     """People set hyper-parameters before training. Those that all runs share are left out."""
     fields = alike.differing(runs)

@@ -20,7 +20,7 @@ COLUMNS = 30  # number of columns that are shown without unfolding
 COMMAND = 4000  # maximum length of a command, which readers may copy
 
 
-@section("columns", "What the columns became")
+@section("columns", "Encoding of the columns")
 def columns(source: Source) -> Markup | None:
     """A network computes with numbers close to 0. The encoding of each column depends only on the
     training rows, and is the same for new rows.
@@ -39,7 +39,7 @@ def columns(source: Source) -> Markup | None:
     return join(shown, rest)
 
 
-@section("parts", "The runs inside it")
+@section("parts", "Inner runs")
 def _parts(source: Source) -> Markup | None:
     """A row for each run in its directory; each has a page of its own."""
     rows = [
@@ -57,9 +57,9 @@ def _parts(source: Source) -> Markup | None:
     return table("Runs in its directory", heads, rows) if rows and not source.many else None
 
 
-@section("hyperparameters", "What was chosen")
+@section("hyperparameters", "Hyper-parameters")
 def _chosen(source: Source) -> Markup | None:
-    """Hyper-parameters: people set them before the training, as the training sets the weights."""
+    """People set hyper-parameters before the training; the training sets the weights."""
     known = source.contents.newest.get("identity", {})
     shown = source.config or {n: known[n] for n in ("steps", "batch_size") if n in known}
     if not shown:
@@ -75,12 +75,12 @@ def _chosen(source: Source) -> Markup | None:
         if numbers and len(tried) > 1 and not all(isinstance(value, int) for value in tried):
             words[name] = f"{setting(min(tried))} to {setting(max(tried))}, {len(tried)} values"
     rows = [[quoted(spaced(name)), quoted(value)] for name, value in words.items() if value]
-    chosen = table("Hyper-parameters", ["name", "value"], rows, class_=None)
+    chosen = table("Names and values", ["name", "value"], rows, class_=None)
     more = "The rest is not recorded: give fit a Directory with config= to have it here."
     return chosen if source.config else join(chosen, element("p", more))
 
 
-@section("profile", "Where the time of a step goes")
+@section("profile", "Time of each part in a step")
 def _profile(source: Source) -> Markup | None:
     """The time of each part of the network, including gradients, in some profiled steps."""
     path = source.contents.path / PROFILE
@@ -187,7 +187,7 @@ def alone(command: str | None, values: Mapping[str, Any]) -> str | None:
     return shlex.join(left)
 
 
-@section("again", "Do it again")
+@section("again", "Reproduce it")
 def _again(source: Source) -> Markup | None:
     """The same code, hyper-parameters, versions and device give the same numbers."""
     path = source.contents.path

@@ -235,7 +235,7 @@ def _written(recorded: Recording, at: int) -> Markup | None:
     ]
     return element(
         "div",
-        element("h3", "What it writes"),
+        element("h3", "Generated text"),
         element("p", lead),
         element("div", *texts(frames[at]), id="written"),
         folded("At every moment", element("ol", *moments, id="texts")),
@@ -269,8 +269,8 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
         return None
     drawn = cards(about, inputs[:count], labels, outputs[at], index)
     trained = observed(recorded) == "train"
-    which = "examples of the training data" if trained else "examples it never trained on"
-    head = element("h3", f"What it says of {count} {which}")
+    which = "training examples" if trained else "held-out examples"
+    head = element("h3", f"Predictions for {count} {which}")
     bars = " Each bar is the probability of one class." if payload.get("chances") else ""
     lead = element("p", f"The large word is what the network says at this moment.{bars}")
     return element("div", head, lead, element("div", *drawn, class_="examples live")), payload

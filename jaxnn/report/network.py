@@ -28,7 +28,7 @@ NAME = "net"  # the name of the picture with nodes and wires
 MOST = 100  # maximum number of parts in one box
 
 
-@section("weights", "Its weights over time")
+@section("weights", "Weights over time")
 def _weights(source: Source) -> Markup | None:
     """The distribution of weights: a weight is the number on a wire, which training changes. The
     stronger the colour, the more weights of the layer have that value. They start small and
@@ -37,7 +37,7 @@ def _weights(source: Source) -> Markup | None:
     return _over_time(source, "weights", "params/", weights)
 
 
-@section("activations", "What its nodes put out")
+@section("activations", "Activations over time")
 def _activations(source: Source) -> Markup | None:
     """An activation is the output of a node. If all activations of a layer are 0, or all at one end
     of their range, its nodes no longer distinguish examples.
@@ -45,12 +45,11 @@ def _activations(source: Source) -> Markup | None:
     return _over_time(source, "activations", "activations/", activations)
 
 
-@section("gradients", "How far the gradient reaches")
+@section("gradients", "Gradient flow")
 def _gradients(source: Source) -> Markup | None:
-    """Gradient flow: the gradient is the direction in which each weight should change. Each number
-    is its root mean square in a layer, and larger numbers have a stronger shade. The gradient is
-    computed from the output back to the input: if it vanishes on the way, the first layers hardly
-    learn.
+    """The gradient is the direction in which each weight should change. Each number is its root
+    mean square in a layer, and larger numbers have a stronger shade. The gradient is computed from
+    the output back to the input: if it vanishes on the way, the first layers hardly learn.
     """
     moments = _moments(source, "gradients/")
     names = list(dict.fromkeys(name for sizes in moments.values() for name in sizes))
@@ -180,7 +179,7 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
             "weights": levels(weights, thickest),
             "biases": None if nodes is None else levels(nodes, brightest),
         })  # fmt: skip
-    return element("div", element("h3", "Its nodes and wires"), picture), payload
+    return element("div", element("h3", "Nodes and wires"), picture), payload
 
 
 def _diagram(recorded: Recording) -> diagrams.Diagram | None:

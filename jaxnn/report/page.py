@@ -57,7 +57,7 @@ def of_run(source: Source) -> Markup:
     return page(f"{name}: report", sentence(source), facts, shown, notes(source))
 
 
-@section("advice", "What stands out")
+@section("advice", "Findings")
 def _advice(source):
     # A docstring would be shown as the introduction, which this section does not need.
     advices = advice(source)

@@ -30,10 +30,10 @@ def sections(source: Source) -> list[Section]:
     return [first._replace(lead=first.lead + others), *PREDICTIONS, _numbers]
 
 
-@section("curves", "How the training went")
+@section("curves", "Learning curves")
 def _curves(source: Source) -> Markup | None:
-    """Learning curves show the metrics from the first training step to the last. Training minimizes
-    the loss, which measures how wrong the network is.
+    """The metrics from the first training step to the last. Training minimizes the loss, which
+    measures how wrong the network is.
     """
     if not source.rows:
         return None
@@ -56,10 +56,10 @@ def _named(source: Source, name: str) -> str:
     return f"{part}/{bits(source.recorded, source.last, part)}"
 
 
-@section("confusion", "Which classes it confuses")
+@section("confusion", "Confusion matrix")
 def _confusion(source: Source) -> Markup | None:
-    """The confusion matrix: rows are the true classes, columns the predicted classes. Correct
-    predictions are on the diagonal, and mistakes outside of it.
+    """Rows are the true classes, columns the predicted classes. Correct predictions are on the
+    diagonal, and mistakes outside of it.
     """
     end, about, counts = source.recorded.end, source.recorded.about, confusion(source.recorded)
     classes = about.get("classes") or 0
@@ -102,7 +102,7 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
         for i, name in enumerate(names)
     ]
     heads = ["true ↓ predicted →", *map(quoted, names), "right"]
-    return table("Confusion matrix", heads, rows, class_="cells")
+    return table("True and predicted classes", heads, rows, class_="cells")
 
 
 @section("fit", "Predictions and labels")

@@ -3,7 +3,7 @@
 A section is a function from the subject of the page to its content. Its docstring is shown as the
 introduction:
 
-    @section("curves", "How the training went")
+    @section("curves", "Learning curves")
     def _curves(source):
         \"\"\"Each curve goes from the first training step to the last.\"\"\"
 

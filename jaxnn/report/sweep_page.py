@@ -47,7 +47,7 @@ def _winner(source: Source) -> Markup | None:
     )
 
 
-@section("map", "What was tried, and how well it did")
+@section("map", "Results of all settings")
 def _map(source: Source) -> Markup:
     """Brighter is better; the ring marks the best."""
     values = [
@@ -154,7 +154,7 @@ def _runs(source: Source) -> Markup:
     return folded(f"Show {which} {count} networks", _networks.make(source))
 
 
-@section("curves", "How the training went")
+@section("curves", "Learning curves")
 def _bands(source: Source) -> Markup | None:
     """The line is the median of all networks, and the band extends from the worst to the best.
     Held-out examples are not used for training.
@@ -164,7 +164,7 @@ def _bands(source: Source) -> Markup | None:
     return drawn(curves(shortened(rows)), "curves-picture", title) if rows else None
 
 
-@section("curves", "How the training went")
+@section("curves", "Learning curves")
 def _curves(source: Source) -> Markup | None:
     """Each line is the median of the networks with one setting, and its band extends from the worst
     to the best of them. Held-out examples are not used for training.

@@ -14,7 +14,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from jaxnn.catalog import outcome
+from jaxnn.catalog import entries, outcome
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.loop.statuses import DIVERGED
@@ -213,12 +213,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             return content, checkpoints.read_checkpoint(folder, content)
         except checkpoints.CorruptCheckpoint as error:
             warnings.warn(str(error), Caution, stacklevel=3)
+    fix = "Pass the directory of a run with a checkpoint: runs save every minute and at the end"
+    if runs := entries.parts(path):  # a sweep, or a directory of runs
+        fix = f"Pass one of the runs in it, such as the newest: {entries.newest(runs)}"
     raise NoCheckpoint(
         "load",
         f"{path} has no checkpoint to load",
         got=f"{corrupt} corrupt" if corrupt else "none" if path.is_dir() else "no such directory",
         expected="the directory of a run, or of one of its checkpoints",
-        fix="Pass the directory of a run with a checkpoint: runs save every minute and at the end",
+        fix=fix,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnn.catalog import entries
+from jaxnn.catalog import entries, sweeps
 from jaxnn.checks import Invalid
 from jaxnn.exporting import Description, Model, load_model
 from jaxnn.exporting.generating import Writer
@@ -79,6 +79,8 @@ class Served:
 def open_model(path: str | Path) -> Served:
     """Opens a model file, a run directory, or the most recent run below a directory.
 
+    A sweep, which has no model of its own, is not such a run.
+
     Raises:
       InvalidValue, NoCheckpoint, NoProgram, CorruptModel or CorruptFile: if there is no model, or
         it cannot be loaded.
@@ -88,7 +90,8 @@ def open_model(path: str | Path) -> Served:
         model = load_model(path)
         return _served(model, model.examples[0])
     if path.is_dir() and not entries.is_run(path):
-        path = entries.newest(entries.below(path) or [path])
+        runs = [run for run in entries.below(path) if not (run / sweeps.FILE).exists()]
+        path = entries.newest(runs or [path])
     run = entries.find(path)
     return _served(load_model(run), recording.probe(run).get("inputs"))
 

@@ -173,8 +173,9 @@ def test_files_that_cannot_be_read(tmp_path, text, words):
 @pytest.mark.parametrize(
     "source, words",
     [
-        ("nowhere.csv", "cannot be read"),
-        ("nowhere.parquet", "cannot be read"),
+        ("nowhere.csv", "nowhere.csv does not exist"),
+        ("nowhere.parquet", "nowhere.parquet does not exist"),
+        ("nowhere", "nowhere does not exist"),
         ("rows.json", "the ending of the path"),
         ("rows.xlsx", "read_table(pandas.read_excel(path))"),
         (3, "not a table"),

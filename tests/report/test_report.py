@@ -318,7 +318,7 @@ def test_the_command_writes_the_page_and_prints_where(tmp_path, capsys):
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "no/x.html")]) == 6
 
 
-# --- What stands out -----------------------------------------------------------------------------
+# --- Findings ------------------------------------------------------------------------------------
 
 
 def stands_out(tmp_path, **metrics):

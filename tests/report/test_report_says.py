@@ -78,7 +78,7 @@ def test_the_slider_says_that_it_asks_a_sample(tmp_path):
     assert counts > 40 and "right of a sample of 40 held-out examples" in said
     assert "so they differ a little" in said
     about.write_text(json.dumps(told | {"probe": {"of": "test", "count": int(counts)}}))
-    assert "sample" not in page(tmp_path).partition("What stands out")[0]
+    assert "sample" not in page(tmp_path).partition("Findings")[0]
     about.write_text(json.dumps(told | {"probe": {"of": "train", "count": 40}}))
     assert "means over the steps since the report before" in page(tmp_path)
 

@@ -90,4 +90,4 @@ def test_a_page_stands_without_its_columns(trained, tmp_path):
         shutil.copytree(out, copy)
         (copy / "columns.json").write_text(text, encoding="latin-1")
         shown = words(report.write(copy).read_text())
-        assert "What the columns became" not in shown and "How the training went" in shown
+        assert "Encoding of the columns" not in shown and "Learning curves" in shown

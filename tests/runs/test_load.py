@@ -92,6 +92,12 @@ def test_a_learner_by_hand_is_loaded_as_its_parameters_are(tmp_path):
     assert_same_bits(params["0"]["hidden_1"], run.state.params[0]["hidden_1"])
 
 
+def test_a_directory_of_runs_is_not_loaded_but_named(tmp_path):
+    trained(tmp_path / "sweep" / "hidden=8")
+    with pytest.raises(jaxnn.NoCheckpoint, match="such as the newest: .*/sweep/hidden=8"):
+        jaxnn.load(tmp_path / "sweep")
+
+
 def test_nothing_to_load_is_explained(tmp_path):
     with pytest.raises(
         jaxnn.NoCheckpoint, match="has no checkpoint to load. Got no such directory"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -62,6 +63,12 @@ def test_the_last_run_of_a_folder_is_served(digits_run, tmp_path):
     with pytest.raises(Explained, match="Copy it again"):
         open_model(tmp_path / "file")
     assert os.listdir(tmp_path)
+    shutil.copytree(digits_run, tmp_path / "runs" / "one")
+    sweep = tmp_path / "runs" / "sweep"  # newer, but it has no model of its own
+    sweep.mkdir()
+    for name in ("config.json", "result.json", "sweep.json"):
+        (sweep / name).write_text("{}")
+    assert open_model(sweep.parent).about.kind == "image"
 
 
 def test_what_the_layers_put_out_comes_with_the_answer(served):
