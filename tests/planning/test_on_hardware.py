@@ -63,3 +63,18 @@ def test_the_memory_of_a_plan_is_what_a_process_takes():
     assert done.returncode == 0, done.stderr[-3000:]
     used = json.loads(done.stdout.splitlines()[-1])
     assert used["peak"] - used["before"] == pytest.approx(used["planned"], rel=0.1)
+
+
+@needs_gpu
+@pytest.mark.parametrize("first", ["import jax", "import jax; jax.devices()"])
+def test_gpus_are_compiled_for_where_cuda_is_not_installed(first):
+    """As by a newcomer, who restricts no platforms: jax then skips a plug-in without CUDA."""
+    program = f"""{first}
+from jaxnn.planning import compilers, hardware
+print(len(compilers.devices_of(hardware.hardware("a100x8"))), jax.default_backend())"""
+    variables = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["8", "cpu"], done.stderr
+    assert first != "import jax" or "Traceback" not in done.stderr
