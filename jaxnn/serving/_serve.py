@@ -65,6 +65,12 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shuts down, and ends the application also if open requests are abandoned."""
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would cancel the application, and print a traceback
+            await self.lifespan.shutdown()
+
 
 def run(
     served: Served,

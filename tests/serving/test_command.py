@@ -103,5 +103,7 @@ def test_ctrl_c_ends_it_and_frees_the_port(digits_run):
         port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", said[1])[1])
         assert Client(port)("GET", "/health")[0] == 200
         server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGTERM)  # a second signal, as `timeout` sends one
         assert server.wait(60) == 0
+        assert server.stderr.read() == ""
     socket.create_server(("127.0.0.1", port)).close()
