@@ -19,7 +19,10 @@ reads are recorded, to report hyper-parameters that are missing or never read:
 import difflib
 import inspect
 
-from jaxnn.checks import InvalidType, InvalidValue
+import jax
+
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.formatting import first_line
 from jaxnn.objectives import Objective, objective
 from jaxnn.objectives._places import of_places
 from jaxnn.typing import Any, Callable, Hparams
@@ -50,8 +53,9 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
                     if _is_flax(built)
                     else "Pass mlp([64], 10), serial(...) or from_flax(model)",
                     "objective": "Pass classification(), regression() or a custom loss",
-                    "optimizer": "Pass optax.adam(1e-3), or lambda h:"
-                    " optax.adam(h['learning_rate'])",
+                    "optimizer": "Pass its gradient_transformation()"
+                    if hasattr(built, "gradient_transformation")
+                    else "Pass optax.adam(1e-3), or lambda h: optax.adam(h['learning_rate'])",
                 }[name],
             )
         return of_places(built) if isinstance(built, Objective) else built
@@ -59,7 +63,29 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
     if isinstance(given, kind) or not _takes_hparams(given):
         built = checked(given)
         return lambda hparams: built
-    return lambda hparams: checked(given(_Given(name, hparams, read)))
+    return lambda hparams: checked(_called(name, given, _Given(name, hparams, read)))
+
+
+def _called(name: str, given: Any, hparams: Hparams) -> Any:
+    """Calls a function of the hyper-parameters; explains why they are not Python numbers."""
+    try:
+        return given(hparams)
+    except TypeError as error:
+        # Python says this of a list times a tracer, and of `range`.
+        words = ("Tracer", "converted to a scalar index")
+        is_static = isinstance(error, jax.errors.JAXTypeError) or any(
+            w in str(error) for w in words
+        )
+        if isinstance(error, Invalid) or not is_static:
+            raise
+        raise InvalidType(
+            "learner",
+            f"the {name} uses a hyper-parameter as a Python number",
+            got=first_line(error).rstrip("."),
+            expected="computations with it only: hyper-parameters are inputs of the program",
+            fix="Build a learner for each value that decides a shape, a length, an `if` or a name,"
+            " and leave it out of hparams",
+        ) from error
 
 
 class _Given(dict):

@@ -155,7 +155,8 @@ def train(
         check("train", data, batch)
     # The identity of a run does not depend on its mesh.
     with alone(learner), _needs_no_data(data):
-        program, (after, metrics) = trace_step(learner, state, batches)
+        program, result = trace_step(learner, state, batches)
+    after, metrics = _pair(result)
     _check_carry(state, after)
     _check_metrics("step", metrics)
     reported, shapes = prefix_names("train", metrics), {}
@@ -255,12 +256,20 @@ def _needs_no_data(data: Data) -> Iterator[None]:
 
 
 def _check_metrics(function: str, metrics: Any) -> None:
-    wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)]
-    if wrong or not metrics:
+    named = isinstance(metrics, Mapping)
+    wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)] if named else []
+    if wrong or not named or not metrics:
+        nothing = (
+            "no metric"
+            if named
+            else "an array"
+            if hasattr(metrics, "shape")
+            else f"a {type(metrics).__name__}"
+        )
         raise InvalidType(
             "train",
             f"the learner's {function} must return metrics by name",
-            got=f"{wrong[0]!r}, which is not a Metric" if wrong else "no metric",
+            got=f"{wrong[0]!r}, which is not a Metric" if wrong else nothing,
             expected="a dict with a Metric for each name, at least one",
             fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
         )
@@ -273,6 +282,29 @@ def _check_metrics(function: str, metrics: Any) -> None:
                 expected="a function at the top level of a module",
                 fix="Move it there: def finish(sums): ...",
             )
+        value = jax.eval_shape(measures.Metric.value, metric)
+        if getattr(value, "shape", None) != ():
+            raise InvalidType(
+                "train",
+                f"the metric {name!r} is not one number",
+                got=f"a value of shape {value.shape}"
+                if hasattr(value, "shape")
+                else f"a {type(value).__name__}",
+                expected="a scalar",
+                fix="Report one metric for each number, each with a name of its own",
+            )
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise InvalidType(
+            "train",
+            "the learner's step must return two values",
+            got="an array" if hasattr(result, "shape") else f"a {type(result).__name__}",
+            expected="a pair (state, metrics)",
+            fix="Write `return state, metrics` in update",
+        )
+    return result[0], result[1]
 
 
 def _check_carry(before: Any, after: Any) -> None:

@@ -34,7 +34,7 @@ def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarra
             expected="one key, as from jax.random.key, or an array [members] of keys",
             fix="Pass key=jax.random.key(0), with any seed, or key=jaxnn.keys(seeds)",
         )
-    given = {name: _numbers(name, value) for name, value in hparams.items()}
+    given = {name: numbers(name, value) for name, value in hparams.items()}
     counts = {name: value.shape[0] for name, value in given.items() if value.ndim}
     counts |= {"key": key.shape[0]} if key.shape else {}
     if not counts:
@@ -51,7 +51,8 @@ def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarra
     return members, {n: np.broadcast_to(value, (members,)) for n, value in given.items()}
 
 
-def _numbers(name: str, value: Any) -> np.ndarray:
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Returns a hyper-parameter in float32; raises `Invalid` unless float32 can hold it."""
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise InvalidType(
@@ -80,6 +81,17 @@ def _numbers(name: str, value: Any) -> np.ndarray:
             got=f"{name}={float(figure)!r}",
             expected="a finite number",
             fix=f"Pass, say, {name}=0.001",
+        )
+    # A seed or a count that is rounded would be another one, without a word.
+    rounded = (array.dtype.kind in "iu") & (single.astype(np.float64) != array)
+    for figure in array[rounded].ravel()[:1]:
+        raise InvalidValue(
+            "train",
+            f"hyper-parameter {name} is an integer that float32 cannot hold",
+            got=f"{name}={int(figure)}",
+            expected="an integer of at most 16777216, or a float",
+            fix=f"Pass {name}={float(figure)!r} if it may be rounded, or use it outside of the"
+            " program, when the network is built",
         )
     return single
 

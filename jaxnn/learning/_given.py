@@ -8,6 +8,7 @@ parameters, such as averages, start from them too.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import jax
 
@@ -15,18 +16,40 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.names import listing, named_leaves, nearest
 from jaxnn.typing import Any
 
+
+@dataclass
+class _Start:
+    """The given `(params, state)`, and whether a learner has used them."""
+
+    trees: Any
+    is_used: bool = False
+
+
 # Set only while one program is traced, so that the values read there are its arguments.
-_GIVEN: ContextVar[Any] = ContextVar("given", default=None)
+_GIVEN: ContextVar[_Start | None] = ContextVar("given", default=None)
 
 
 @contextmanager
 def given(start: Any) -> Iterator[None]:
-    """Sets the initial `(params, state)` of networks initialised in the context, or `None`."""
-    token = _GIVEN.set(start)
+    """Sets the initial `(params, state)` of networks initialised in the context, or `None`.
+
+    Raises `InvalidType` at the end if nothing has used them, as in a learner whose own `init` calls
+    no other learner's: it would train from other parameters without a word.
+    """
+    box = None if start is None else _Start(start)
+    token = _GIVEN.set(box)
     try:
         yield
     finally:
         _GIVEN.reset(token)
+    if box is not None and not box.is_used:
+        raise InvalidType(
+            "train",
+            "the learner's init does not use start",
+            got="start, and a learner with an init of its own",
+            expected="a learner whose init calls that of learner(network, objective, optimizer)",
+            fix="Leave start out, and return these parameters from init",
+        )
 
 
 def with_given(params: Any, state: Any) -> tuple[Any, Any]:
@@ -36,9 +59,10 @@ def with_given(params: Any, state: Any) -> tuple[Any, Any]:
       InvalidType: if a leaf has a different dtype, or `start` is not a pair.
       InvalidValue: if `start` has an unknown name, or a leaf has a different shape.
     """
-    start = _GIVEN.get()
-    if start is None:
+    box = _GIVEN.get()
+    if box is None:
         return params, state
+    box.is_used, start = True, box.trees
     if not isinstance(start, tuple | list) or len(start) != 2:
         raise InvalidType(
             "train",

@@ -127,7 +127,7 @@ class _Update:
 def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     """Returns whether loss, gradients, their squares and the network's statistics are finite."""
     # Checking one sum takes a fifth of the time of checking every element.
-    squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
+    squares = sum(jnp.vdot(x, x).real.astype(jnp.float32) for x in _floats(gradients.values))
     others = _floats((gradients.state, gradients.loss.sums))
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
 

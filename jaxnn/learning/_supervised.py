@@ -21,8 +21,10 @@ from jaxnn import metrics as measures
 from jaxnn.calls import as_arrays
 from jaxnn.checks import InvalidType, InvalidValue, positive
 from jaxnn.hparams import builder, check_read
+from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._given import with_given
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
+from jaxnn.metrics.metric import check_metrics
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
 from jaxnn.objectives._examples import shield, shielded_batch, try_examples
@@ -97,7 +99,9 @@ def learner(
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
             # A user-defined loss is shielded only here.
-            measured = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
+            measured_values, weights = shield(goal.loss)(outputs, batch)
+            _check_differentiable(measured_values)
+            measured = measures.mean(measured_values, weights, better="lower")
             total, weight = measured.sums
             # The gradient of a batch whose weights are all 0 is 0, not NaN.
             return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
@@ -114,9 +118,14 @@ def learner(
         values, (outputs, after, measured) = jax.grad(scaled, has_aux=True)(state.params)
         if factor is not None:
             # In float32: the factor itself may be too large for half precision.
-            values = jax.tree.map(
-                lambda x: (x.astype(factor.dtype) / factor).astype(x.dtype), values
-            )
+            def unscaled(x):
+                dtype = at_least_float32(x.dtype)
+                return (x.astype(dtype) / factor.astype(dtype)).astype(x.dtype)
+
+            values = jax.tree.map(unscaled, values)
+        # For complex parameters, `jax.grad` returns the conjugate of the direction of ascent, with
+        # which an optimizer would climb along the imaginary axis.
+        values = jax.tree.map(lambda x: x.conj() if jnp.iscomplexobj(x) else x, values)
         return Gradients(values, after, measured, _metrics(goal, outputs, batch))
 
     def update(state, batch, gradients):
@@ -160,7 +169,7 @@ def learner(
         def outputs(state, batch):
             batch = goal.prepare(None, batch)
             outputs = predict(state, batch["inputs"])
-            goal.loss(outputs, batch)
+            _check_differentiable(goal.loss(outputs, batch)[0])
             return outputs
 
         shapes = jax.eval_shape(outputs, state, batch)
@@ -190,8 +199,24 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
     return result
 
 
+def _check_differentiable(values: Any) -> None:
+    dtype = jnp.result_type(values)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+        raise InvalidType(
+            "learner",
+            "the values of the loss are complex" if is_complex else "the loss has no gradient",
+            got=f"values of dtype {dtype}",
+            expected="a floating-point dtype",
+            fix="Take a real number, such as jnp.abs(values) ** 2"
+            if is_complex
+            else "Minimize a differentiable loss, and report this one as a metric",
+        )
+
+
 def _metrics(goal: Objective, outputs: Any, batch: Batch) -> dict[str, measures.Metric]:
     metrics = shield(goal.metrics)(outputs, batch)
+    check_metrics("learner", "the results of the objective's metrics", metrics)
     for name in RESERVED & metrics.keys():
         raise InvalidValue(
             "learner",
@@ -222,7 +247,7 @@ def _check_same_structure(params: Any, updates: Any) -> None:
 def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
     """Returns the optimizer's learning rate, or that of `hparams` if no schedule scales it."""
     rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
-    schedule = optax.ScaleByScheduleState
+    schedule = optax.ScaleByScheduleState, optax.contrib.ReduceLROnPlateauState
     parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))
     if not rates and not any(isinstance(part, schedule) for part in parts):
         rates = [hparams["learning_rate"]] if "learning_rate" in hparams else []

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import kind, positive_integer
+from jaxnn.checks import InvalidType, kind, positive_integer
 from jaxnn.data._buckets import at_width
 from jaxnn.data._no_data import as_data
 from jaxnn.data._resident import stored
@@ -61,10 +61,21 @@ def evaluate(learner: Learner, state: Any, data: Data | None) -> dict[str, float
       state: the state to evaluate.
       data: the evaluation data, such as `Resident` or `Stream`; with `None`, the learner generates
         its own, and evaluates one empty batch.
+
+    Raises:
+      InvalidType: if the state is that of a population.
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
     data = as_data(data)
     kind("evaluate", "data", data, Data, fix=fix)
+    if np.ndim(state.step):
+        raise InvalidType(
+            "evaluate",
+            "the state is that of a population",
+            got=f"the states of {len(state.step)} members",
+            expected="the state of one of them",
+            fix="Pass jax.tree.map(lambda x: x[member], state) for each member",
+        )
     if not isinstance(data, Stream):
         if learner.placement is not None:
             data = placed_data(learner.placement, data)

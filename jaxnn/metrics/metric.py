@@ -6,6 +6,7 @@
 3.0
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.metrics.pairs import add
 from jaxnn.typing import Any, Array, Callable, Float, Shaped
 
@@ -82,6 +83,22 @@ def empty(metrics: Any) -> Any:
 def values(metrics: dict[str, Metric]) -> dict[str, Any]:
     """Returns the value of each metric."""
     return {name: metric.value() for name, metric in metrics.items()}
+
+
+def check_metrics(where: str, what: str, metrics: Any) -> None:
+    """Raises `InvalidType` unless `metrics` is a dict of a `Metric` for each name."""
+    named = isinstance(metrics, Mapping)
+    wrong = [name for name in metrics if not isinstance(metrics[name], Metric)] if named else []
+    if wrong or not named:
+        value = metrics[wrong[0]] if wrong else metrics
+        kind = f"array {list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
+        raise InvalidType(
+            where,
+            f"{what} are not metrics by name",
+            got=f"{wrong[0]!r} with a value of type {kind}" if wrong else f"a value of type {kind}",
+            expected="a dict with a Metric for each name",
+            fix="Return {'error': jaxnn.metrics.mean(values, weights)}",
+        )
 
 
 def has_value(metric: Metric) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidValue
+from jaxnn.metrics.metric import check_metrics
 from jaxnn.typing import Any, Batch, Callable
 
 # The number of rows searched for the second example of a trial.
@@ -130,6 +131,7 @@ def _try(objective: Any, pairs: Any) -> Any:
         outputs, batch = shielded_batch(outputs, batch)
         losses.append(objective.loss(outputs, batch))
         metrics.append(objective.metrics(outputs, batch))
+        check_metrics("objective", "the results of the function metrics", metrics[-1])
     whole, *parts = metrics
     merged = measures.values(measures.merge(*parts))
     return losses, {name: (metric.value(), merged[name]) for name, metric in whole.items()}

@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, positive_integer
+from jaxnn.driver.members import numbers
 from jaxnn.search.ranges import Draws, listed
 from jaxnn.typing import Any, Array, Float, Int, Key
 
@@ -57,6 +58,7 @@ class Sweep:
 
         Raises:
           InvalidType: if the values of a field are not numbers.
+          InvalidValue: if float32 cannot hold one of them.
         """
         values = [(name, value) for name in self.fields for value in self.columns[name]]
         for name, value in values:
@@ -68,7 +70,7 @@ class Sweep:
                     expected="numbers",
                     fix=f"Train group by group, as sweep.groups([{name!r}]) gives them",
                 )
-        return {name: np.array(self.columns[name], np.float32) for name in self.fields}
+        return {name: numbers(name, self.columns[name]) for name in self.fields}
 
     def settings(self) -> list[dict[str, Any]]:
         """Returns a dict of the fields and the seed for each run."""
