@@ -18,7 +18,12 @@ from tests.catalog.commands.runs import fit, subprocess_of
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Runs of every kind, and the output about one while it was running."""
-    place = tmp_path_factory.mktemp("trained") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py"])  # runs record the command that started them
+        return _trained(tmp_path_factory.mktemp("trained") / "runs")
+
+
+def _trained(place):
     seen = []
 
     @contextmanager
