@@ -22,6 +22,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import multiple, positive_integer
+from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._learner import Gradients, Learner, compute_gradients
 
 
@@ -57,9 +58,11 @@ def accumulate(learner: Learner, parts: int) -> Learner:
             number, own = numbered
             of_part = of(state._replace(state=total.state), own, first + number)
             weight = of_part.loss.sums[1]
-            values = jax.tree.map(
-                lambda sum_, x: sum_ + x * weight.astype(x.dtype), total.values, of_part.values
-            )
+
+            def added(total, x):
+                return total + x.astype(total.dtype) * weight.astype(total.dtype)
+
+            values = jax.tree.map(added, total.values, of_part.values)
             loss, metrics = measures.merge(total[2:], of_part[2:])
             return Gradients(values, of_part.state, loss, metrics), None
 
@@ -68,11 +71,16 @@ def accumulate(learner: Learner, parts: int) -> Learner:
 
         shapes = jax.eval_shape(of, state, jax.tree.map(lambda x: x[0], split), 0)
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        begin = empty._replace(state=state.state)
+        # In half precision, a sum of many parts would lose the small ones.
+        sums = jax.tree.map(lambda x: x.astype(at_least_float32(x.dtype)), empty.values)
+        begin = empty._replace(values=sums, state=state.state)
         total, _ = lax.scan(one, begin, (jnp.arange(parts), split))
         weight = total.loss.sums[1]
         share = jnp.where(weight > 0, 1 / weight, 0.0)
-        values = jax.tree.map(lambda x: x * share.astype(x.dtype), total.values)
-        return total._replace(values=values)
+
+        def mean(total, like):
+            return (total * share.astype(total.dtype)).astype(like.dtype)
+
+        return total._replace(values=jax.tree.map(mean, total.values, empty.values))
 
     return learner._replace(gradients=gradients)

@@ -25,6 +25,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, positive
+from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._learner import Gradients, Learner, add_extra, require_gradients
 from jaxnn.typing import Any, Array, Bool, Number
 
@@ -126,10 +127,14 @@ class _Update:
 
 def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     """Returns whether loss, gradients, their squares and the network's statistics are finite."""
+
+    def squares(x):
+        return jnp.vdot(x, x, preferred_element_type=at_least_float32(x.dtype))
+
     # Checking one sum takes a fifth of the time of checking every element.
-    squares = sum(jnp.vdot(x, x).real.astype(jnp.float32) for x in _floats(gradients.values))
+    sums = [squares(x) for x in _floats(gradients.values)]
     others = _floats((gradients.state, gradients.loss.sums))
-    return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
+    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in (*sums, *others)]))
 
 
 def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:

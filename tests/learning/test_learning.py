@@ -147,18 +147,6 @@ def test_the_average_is_the_formula(decay):
     assert_close(found, wanted)
 
 
-def test_an_average_of_half_precision_is_kept_in_float32():
-    narrow = jaxnn.Network(
-        lambda key, inputs: ({"weight": jnp.ones(3, jnp.bfloat16)}, {}),
-        lambda params, state, inputs, *, key=None: (
-            inputs[:, :3] * params["weight"].astype(jnp.float32)[None], state
-        ),
-    )  # fmt: skip
-    state, _ = steps(jaxnn.average(plain(narrow)), [BATCH])
-    assert state.extra["average"]["weight"].dtype == jnp.float32
-    assert state.params["weight"].dtype == jnp.bfloat16
-
-
 # --- Loss scaling ------------------------------------------------------------------------------
 
 
