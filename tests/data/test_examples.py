@@ -192,8 +192,8 @@ def test_csv_in_another_encoding(csv):
 def test_path_errors(tmp_path):
     with pytest.raises(InvalidValue, match="Did you mean '.csv'"):
         examples("table.csvv")
-    for ending in ("csv", "npz"):
-        with pytest.raises(InvalidValue, match="No such file.*Correct the path"):
+    for ending, words in {"csv": "does not exist", "npz": "No such file"}.items():
+        with pytest.raises(InvalidValue, match=f"{words}.*Correct the path"):
             examples(tmp_path / f"absent.{ending}")
 
 

@@ -137,7 +137,7 @@ def test_mistakes_are_said_in_a_line(messy, tmp_path):
     for changes, words in [
         ({"encoding": "utf-8"}, "encoding='latin-1'"),
         ({"labels": ("urteil",)}, "Did you mean 'Urteil'"),
-        ({"data": tmp_path / "nowhere.csv"}, "cannot be read"),
+        ({"data": tmp_path / "nowhere.csv"}, "does not exist"),
         ({"kinds": (("PLZ", "words"),)}, "a kind is unknown"),
         ({"delimiter": ","}, "Did you mean|is unknown"),
     ]:

@@ -46,7 +46,7 @@ def test_the_times_of_the_parts_add_up_to_the_step(run):
 def test_a_profile_is_a_trace_and_a_table_of_the_page(run):
     assert list((run.out / "profile").rglob("*.xplane.pb"))
     page = (run.out / "report.html").read_text()
-    assert "Where the time of a step goes" in page and "Steps 16 to 32" in page
+    assert "Time of each part in a step" in page and "Steps 16 to 32" in page
 
 
 def test_a_profile_changes_nothing_of_the_run(run):
