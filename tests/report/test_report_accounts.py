@@ -325,7 +325,8 @@ def test_a_sweep(tmp_path_factory):
     for place, i in enumerate(ranked, 1):
         shown += [place, RATES[i], by[i].mean(), by[i].std(ddof=1), by[i].min(), SEEDS]
     of.section("ranking", shown)
-    names = ["test/loss", *(name for name in run.rows[0] if "/" in name and name != "test/loss")]
+    hidden = "test/loss", "train/learning_rate"  # the first, and a hyper-parameter of its own
+    names = ["test/loss", *(name for name in run.rows[0] if "/" in name and name not in hidden)]
     shown = [6, "place", "learning rate", "seed", "status", *map(name_of, names)]
     status = json.loads((run.out / "population" / "result.json").read_text())["status"]
     for place, i in enumerate(order, 1):

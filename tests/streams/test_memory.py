@@ -23,5 +23,5 @@ def test_the_example_for_large_data_needs_little_memory(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert "waited for data" in done.stdout
+    assert "Waited for data" in done.stdout
     assert int(done.stdout.split()[-1]) < LIMIT
