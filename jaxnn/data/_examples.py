@@ -174,6 +174,8 @@ def _numbers(column: Any) -> np.ndarray:
     kind, fix = InvalidValue, "Fill or drop missing values"
     missing = column.null_count()
     numeric = column.dtype.is_numeric() or str(column.dtype) == "Boolean"
+    if column.dtype.is_decimal() or str(column.dtype).endswith("128"):
+        column = column.cast(float)  # NumPy has no such type
     if numeric and not missing:
         values = column.to_numpy()
         if np.isfinite(values).all():

@@ -36,6 +36,8 @@ def read_table(
 ) -> Any:
     """Reads a table into a polars `DataFrame`, in which missing values and NaN are null.
 
+    Times with a time zone are converted to UTC. To keep local times, remove the time zone first.
+
     Args:
       source: the path of a `.csv`, `.tsv` or `.txt` file (optionally `.gz`), or of a `.parquet`,
         `.arrow` or `.feather` file; a polars, pandas or pyarrow data frame; a dict of columns; or a
@@ -96,12 +98,18 @@ def read_table(
     for name, pattern in (dates or {}).items():
         choice("read_table", "a column of dates", name, table.columns)
         table = table.with_columns(typed(polars, table[name], {name: pattern}))
-    return _without_nan(table)
+    return _uniform(table)
 
 
-def _without_nan(table: Any) -> Any:
-    floats = (column for column in table if column.dtype.is_float())
-    return table.with_columns(each.fill_nan(None) for each in floats if each.is_nan().any())
+def _uniform(table: Any) -> Any:
+    """Returns a table without NaN, in which all times have one unit and are in UTC."""
+    floats = [x for x in table if x.dtype.is_float() and x.is_nan().any()]
+    times = [x for x in table if hasattr(x.dtype, "time_zone")]
+    utc = [x.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if x.dtype.time_zone else x
+           for x in times]  # fmt: skip
+    return table.with_columns(
+        [x.fill_nan(None) for x in floats] + [x.dt.cast_time_unit("us") for x in utc]
+    )
 
 
 def read_like(
@@ -137,7 +145,7 @@ def read_like(
         dates=tuple(pair for pair in reading.dates if pair[0] in names),
         names=() if header else tuple(names),
     )
-    return _without_nan(read_text(polars, path, reading)[0])
+    return _uniform(read_text(polars, path, reading)[0])
 
 
 def _names(path: Path, count: int, reading: Reading, labels: Sequence[str]) -> list[str]:
@@ -239,13 +247,16 @@ def _column(polars: Any, name: str, values: Any) -> Any:
         if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
             values = values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
         if values.dtype.kind in "mM":
-            values = values.astype(f"{values.dtype.kind}8[us]")
+            unit = "ns" if values.dtype.str.endswith("m8[ns]") else "us"
+            values = values.astype(f"{values.dtype.kind}8[{unit}]")
     if isinstance(values, np.ndarray) and values.dtype.kind in "OUS":
         values = values.tolist()
     try:
         if np.ndim(values) != 1:
             raise TypeError(f"{np.ndim(values)} axes")
-        column = polars.Series(name, values)
+        numbers = isinstance(values, list | tuple) and {int, float} <= {*map(type, values)} <= {
+            int, float, type(None)}  # fmt: skip
+        column = polars.Series(name, values, polars.Float64 if numbers else None)
     except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError) as error:
         raise InvalidType(
             "read_table",

@@ -5,7 +5,7 @@ Ambiguous numbers are errors: `1,234` is 1.234 in Bonn and 1234 in Boston.
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxnn.checks import Caution, InvalidValue
 from jaxnn.typing import Any
@@ -31,6 +31,7 @@ def typed(
     column: Any,
     dates: Mapping[str, str],
     *,
+    missing: Sequence[str] = (),
     decimal: str | None = None,
     comma: bool = False,
 ) -> Any:
@@ -40,6 +41,7 @@ def typed(
       polars: the module.
       column: a column; columns that are not text are returned unchanged.
       dates: date formats by column name.
+      missing: the words for missing values, which may be surrounded by spaces.
       decimal: the decimal mark; `None` to detect it.
       comma: whether a comma may be detected as the decimal mark.
 
@@ -52,11 +54,11 @@ def typed(
         return _dated(polars, column, dates[column.name])
     # The first value is tested alone, since most columns of text fail there.
     values = column.drop_nulls()
-    first = values[0].strip() if len(values) else ""
+    first = next((word for word in map(str.strip, values) if word not in missing), "")
     if not (is_number(first) or re.match(r"[+-]?\d|(true|false)$", first, re.IGNORECASE)):
         _caution_of_nearly_numbers(polars, values)
         return column
-    plain = column.str.strip_chars()
+    plain = _plain(polars, column, missing)
     values = plain.drop_nulls()
     numbers = _numbers(polars, plain, values, first, decimal, comma)
     if numbers is not None:
@@ -71,12 +73,18 @@ def typed(
             if kind == "Datetime":
                 stamps = plain.str.replace("T", " ", literal=True).str.strip_suffix("Z")
             read = stamps.str.strptime(getattr(polars, kind), form, strict=False)
-            if read.null_count() == column.null_count():
+            if read.null_count() == plain.null_count():
                 return read
     if re.fullmatch(_OTHER_DATES, first):
         _caution_of_dates(polars, values, first)
     _caution_of_nearly_numbers(polars, values)
     return column
+
+
+def _plain(polars: Any, column: Any, missing: Sequence[str]) -> Any:
+    """Returns a column of text without surrounding spaces, in which missing values are null."""
+    words = column.str.strip_chars().alias(column.name)
+    return polars.select(polars.when(~words.is_in([*missing])).then(words)).to_series()
 
 
 def _numbers(
@@ -131,18 +139,22 @@ def _two_readings(name: str, value: str) -> InvalidValue:
     )
 
 
-def check_one_mark(polars: Any, before: Any, after: Any) -> None:
-    """Raises `InvalidValue` if some columns have decimal commas, and others decimal points.
+def decimal_mark(polars: Any, before: Any, after: Any, missing: Sequence[str]) -> str | None:
+    """Returns `","` if columns have decimal commas, and `None` otherwise.
 
     Args:
       polars: the module.
       before: the table as read by polars.
       after: the table with the types of `typed`.
+      missing: the words for missing values.
+
+    Raises:
+      InvalidValue: if some columns have decimal commas, and others decimal points.
     """
 
     def written(mark: str, other: str) -> list[str]:
         texts = [x for x in before if x.dtype == polars.String and after[x.name].dtype.is_numeric()]
-        plain = [x.str.strip_chars().drop_nulls() for x in texts]
+        plain = [_plain(polars, x, missing).drop_nulls() for x in texts]
         fits, misfits = _MARKED[mark], _MARKED[other]
         return [x.name for x in plain
                 if x.str.contains(fits).all() and not x.str.contains(misfits).all()]  # fmt: skip
@@ -158,6 +170,7 @@ def check_one_mark(polars: Any, before: Any, after: Any) -> None:
             expected="the same decimal mark in all columns",
             fix=f"Pass decimal=','; or text=[{points[0]!r}] if those are not numbers",
         )
+    return "," if commas else None
 
 
 def _dated(polars: Any, column: Any, form: str) -> Any:

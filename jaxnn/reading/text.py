@@ -8,6 +8,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
-from jaxnn.reading.dtypes import ZERO_FIRST, check_one_mark, is_number, typed
+from jaxnn.reading.dtypes import ZERO_FIRST, decimal_mark, is_number, typed
 from jaxnn.reading.options import Reading
 from jaxnn.typing import Any
 
@@ -25,7 +26,7 @@ _HEAD, _CHUNK, _ROWS = 1 << 16, 1 << 18, 10_000
 
 
 def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
-    """Reads a text file; returns the table, and the options with the delimiter and the names.
+    """Reads a text file; returns the table, and the options with what was detected.
 
     Raises:
       InvalidValue: if the file cannot be read with these options.
@@ -68,14 +69,16 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
         table = table.filter(~empty)
     if not table.height:
         raise _empty(path, "no row below the header")
-    marks = {"decimal": reading.decimal, "comma": cut != ","}
+    marks = {"missing": reading.missing, "decimal": reading.decimal, "comma": cut != ","}
     columns = [
         column if column.name in reading.text else typed(polars, column, dates, **marks)
         for column in table
     ]
     whole = polars.DataFrame(columns)
     if reading.decimal is None and cut != ",":
-        check_one_mark(polars, table, whole)
+        # A later file may have no decimals, and its 1.234 is 1234 as well.
+        mark = decimal_mark(polars, table, whole, reading.missing)
+        reading = replace(reading, decimal=mark)
     if reading.delimiter is None:
         named = {"\t": "tab"}.get(cut, repr(cut))
         words = f"{path.name}: {table.height:,} rows of {len(names)} columns, delimiter {named}"
@@ -199,6 +202,8 @@ def _blank_lines(
         return False
     lacking = (table.height + reading.header) * between - delimiters
     if lacking % between == 0 and 0 <= lacking // between <= empty:
+        if lacking and lacking // between != len(re.findall(rb"\n(?=\r?\n)", content)):
+            _check_lengths(path, content, cut, table.width)  # slow: there may be short rows
         return lacking // between == empty
     _check_lengths(path, content, cut, table.width)
     raise _unreadable(path, "its rows differ in length", reading)

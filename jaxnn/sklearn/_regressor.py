@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d
 
+from jaxnn.data._fields import to_float32
 from jaxnn.sklearn.estimator import Estimator
 from jaxnn.typing import Any
 
@@ -53,4 +54,5 @@ class Regressor(RegressorMixin, Estimator):
             y = column_or_1d(y, warn=True)
         self._is_single = y.ndim == 1
         outputs = 1 if self._is_single else y.shape[1]
-        return np.asarray(y, np.float32), weights, self.loss, outputs
+        targets = to_float32("Regressor", "y", np.asarray(y, np.float64))
+        return targets, weights, self.loss, outputs

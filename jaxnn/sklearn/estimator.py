@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from jaxnn.checks import InvalidValue, number, positive, positive_integer, rate
 from jaxnn.data import resident
+from jaxnn.data._fields import to_float32
 from jaxnn.driver import Watch
 from jaxnn.learning import Learner
 from jaxnn.learning._learner import ORDER, TrainState
@@ -104,7 +105,7 @@ class Estimator(BaseEstimator):
         """Returns the outputs of the network, `[n, outputs]`."""
         check_is_fitted(self)
         state = self._state._replace(opt_state={})  # avoids a slow transfer to the device
-        X = validate_data(self, X, reset=False, dtype=np.float32)
+        X = to_float32(type(self).__name__, "X", validate_data(self, X, reset=False))
         filled = np.concatenate([X, np.zeros((-len(X) % BATCH, X.shape[1]), np.float32)])
         return predict(self._settings.learner(), state, filled, batch_size=BATCH)[: len(X)]
 
@@ -133,7 +134,8 @@ class Estimator(BaseEstimator):
           whole: whether to train on all examples, with targets that are known already.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, reset=first, dtype=np.float32, multi_output=True)
+        X, y = validate_data(self, X, y, reset=first, multi_output=True)
+        X = to_float32(type(self).__name__, "X", X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float32, ensure_non_negative=True

@@ -239,22 +239,8 @@ class Columns:
             fix(array)
         return {"numbers": numbers, "categories": indices} if self.sizes else numbers
 
-    def check_labels(self, table: Any) -> None:
-        """Raises `InvalidValue` if a row has no label."""
-        for label in self.labels:
-            column = table[label.name]
-            gaps = column.null_count()
-            if gaps:
-                raise InvalidValue(
-                    "encode",
-                    f"labels are missing in column {label.name!r}",
-                    got=f"{gaps} of {len(column)} rows without a label",
-                    expected="a label in every row, for training and evaluation",
-                    fix=f"Drop those rows, table.drop_nulls({label.name!r}), or pass labels=False",
-                )
-
     def _labels(self, table: Any) -> np.ndarray:
-        self.check_labels(table)
+        check_labels(table, [label.name for label in self.labels])
         if self.task == "regression":
             each = [label.encode(table[label.name])[0][0] for label in self.labels]
             array = evaluate(each)
@@ -320,6 +306,20 @@ class Columns:
         if self.weights:
             rows.append((self.weights, "weights", "as they are", "0", ""))
         return rows
+
+
+def check_labels(table: Any, names: Sequence[str]) -> None:
+    """Raises `InvalidValue` if a row has no label."""
+    for name in names:
+        gaps = table[name].null_count()
+        if gaps:
+            raise InvalidValue(
+                "encode",
+                f"labels are missing in column {name!r}",
+                got=f"{gaps} of {table.height} rows without a label",
+                expected="a label in every row, for training and evaluation",
+                fix=f"Drop those rows, table.drop_nulls({name!r}), or pass labels=False",
+            )
 
 
 def _is_index(column: Any) -> bool:

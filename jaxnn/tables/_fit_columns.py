@@ -7,7 +7,7 @@ from dataclasses import replace
 from jaxnn.checks import Caution, InvalidType, InvalidValue, choice
 from jaxnn.reading._read_table import import_polars, read_table
 from jaxnn.reading.options import Reading, reading_of
-from jaxnn.tables._columns import Columns
+from jaxnn.tables._columns import Columns, check_labels
 from jaxnn.tables.categories import Category
 from jaxnn.tables.doubts import doubts
 from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
@@ -93,13 +93,13 @@ def fit_columns(
             fix="Shorten ignore=, or pass the kind of a column: kinds={'name': 'category'}",
         )
     task = _task(table, targets, task)
+    check_labels(table, targets)
     fitted = tuple(_label(table[name], str(task), fill) for name in targets)
     used = [c.name for c in (*inputs, *fitted) if not isinstance(c, Ignored)]
     known = reading_of(used) if reading is None else Reading.of(**reading)
     columns = Columns(tuple(inputs), fitted, task, weights, table.height, known)
     if weights:
         columns._weights(table)
-    columns.check_labels(table)
     for doubt in doubts(table, inputs, fitted):
         warnings.warn(f"fit_columns: {doubt}", Caution, stacklevel=2)
     return columns
@@ -138,8 +138,7 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
     if kind == "number":
         return Real.fit(column, fill)
     if kind == "date":
-        if not column.dtype.is_temporal():
-            column = as_dates(column)
+        column = as_dates(column)
         if column.dtype == polars.Date:
             parts = tuple(part for part in parts if part not in OF_TIMES)
         if not parts:
@@ -151,7 +150,9 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
 def _label(column: Any, task: str, fill: str) -> Any:
     if task == "regression":
         return Real.fit(column, fill)
-    if _is_whole(column):  # pandas stores integers as floats if a value is missing
+    if column.dtype.is_float() and _is_whole(
+        column
+    ):  # pandas stores integers as floats if a value is missing
         column = column.cast(int)
     label = Category.fit(column)
     rows = len(column) - column.null_count()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxnn.checks import InvalidType
-from jaxnn.tables.kinds import Encoded
+from jaxnn.tables.kinds import Encoded, as_dates
 from jaxnn.typing import Any
+
+_LONG = ("UInt64", "Int128", "UInt128")  # integers that need not fit 64 bits with a sign
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Category:
     Attributes:
       name: the name of the column.
       values: the sorted categories, followed by `None` if values are missing in the training rows.
-      dtype: the type of the values: `"text"`, `"whole"` (integers), `"real"` or `"boolean"`.
+      dtype: the type of the values: `"text"`, `"date"` (as text), `"whole"` (integers), `"real"` or
+        `"boolean"`.
       one_hot: whether the column is encoded one-hot.
       missing: the number of missing values in the training rows.
       counts: the number of training rows of each category.
@@ -58,8 +61,12 @@ class Category:
         """Returns the index of each row, an int32 polars expression."""
         import polars
 
-        values, unknown = polars.lit(_cast(column, self.dtype)), len(self.values)
-        known = polars.Series([value for value in self.values if value is not None])
+        own, unknown = _cast(column, self.dtype), len(self.values)
+        known = [value for value in self.values if value is not None]
+        if self.dtype == "whole":  # keys of 64 bits without a sign, and longer ones
+            longer = any(abs(value) >= 2**63 for value in known) or own.dtype == polars.Int128
+            own = own.cast(polars.Int128 if longer else polars.Int64)
+        known, values = polars.Series(known, dtype=own.dtype), polars.lit(own)
         numbers = polars.int_range(len(known), dtype=polars.Int32, eager=True)
         codes = values.replace_strict(known, numbers, default=unknown, return_dtype=polars.Int32)
         if not column.null_count():
@@ -103,6 +110,8 @@ def category_dtype(column: Any) -> str:
         return "whole"
     if dtype.is_numeric():
         return "real"
+    if dtype in (polars.Date, polars.Datetime):
+        return "date"
     if dtype.is_temporal() or dtype in (
         polars.String,
         polars.Categorical,
@@ -125,11 +134,14 @@ def _cast(column: Any, dtype: str) -> Any:
 
     if dtype == "text":
         return column.cast(polars.String)
+    if dtype == "date":  # a file may contain the same time in another form
+        times = as_dates(column).cast(polars.Datetime("us"))
+        return times.dt.to_string("%Y-%m-%d %H:%M:%S%.f").str.strip_suffix(" 00:00:00")
     if dtype == "boolean" and column.dtype == polars.String:
         words = column.str.to_lowercase()
-        known = polars.Series(["true", "false"])
-        return (words == "true").set(~words.is_in(known).fill_null(False), None)
-    target = {"whole": polars.Int64, "real": polars.Float64, "boolean": polars.Boolean}[dtype]
+        return (words == "true").set(~words.is_in(["true", "false"]).fill_null(False), None)
+    signed = polars.Int128 if str(column.dtype) in _LONG else polars.Int64
+    target = {"whole": signed, "real": polars.Float64, "boolean": polars.Boolean}[dtype]
     if column.dtype == polars.Boolean and dtype == "whole":
         return column.cast(polars.Int64)
     cast = column.cast(target, strict=False)

@@ -170,14 +170,15 @@ class Date:
     @classmethod
     def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
         """Fits the encoding on the training rows of a column."""
-        scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](column))
+        times = _times(column)
+        scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](times))
         return cls(column.name, parts, scales, column.null_count())
 
     def encode(self, column: Any) -> Encoded:
         """Returns `(numbers, [indicator])`, without indicator if no training value is missing."""
         import polars
 
-        dates = polars.lit(column if column.dtype.is_temporal() else as_dates(column))
+        dates = polars.lit(_times(column))
         each = [number for part in self.parts for number in PARTS[part](dates)]
         encoded = [scale.encode(number) for scale, number in zip(self.scales, each)]
         return encoded, _indicator(self, dates)
@@ -277,7 +278,9 @@ def as_numbers(column: Any) -> Any:
     if column.dtype in (polars.Null, polars.Boolean):
         column = column.cast(polars.Float64)
     if column.dtype == polars.Duration:
-        column = column.dt.total_microseconds() / 1e6
+        exact = column.dtype.time_unit == "ns"
+        times = column.dt
+        column = times.total_nanoseconds() / 1e9 if exact else times.total_microseconds() / 1e6
     if not column.dtype.is_numeric():
         raise InvalidType(
             "columns",
@@ -289,14 +292,24 @@ def as_numbers(column: Any) -> Any:
     return column.cast(polars.Float64)
 
 
+def _times(column: Any) -> Any:
+    import polars
+
+    return as_dates(column).cast(polars.Datetime("us"))  # a date has no hour in polars
+
+
 def as_dates(column: Any) -> Any:
-    """Converts a column of text to dates; raises `InvalidType` if a value is not a date."""
+    """Converts a column of text to dates, and returns dates unchanged.
+
+    Raises:
+      InvalidType: if a value is not a date.
+    """
     import polars
 
     dates = column if column.dtype == polars.Null else typed(polars, column, {})
     if dates.null_count() == len(dates):
         return dates.cast(polars.Datetime)
-    if not dates.dtype.is_temporal():
+    if dates.dtype not in (polars.Date, polars.Datetime):
         raise InvalidType(
             "columns",
             f"column {column.name!r} does not contain dates",

@@ -308,3 +308,11 @@ def test_split_by_negative_and_boolean_classes():
 def test_split_errors(arrays, options, fix):
     with pytest.raises(InvalidValue, match=fix):
         split(arrays, **{"fraction": 0.5} | options)
+
+
+def test_decimals_and_long_integers_are_numbers():
+    polars = pytest.importorskip("polars")
+    price = polars.Series(["1.50", "0.25"]).str.to_decimal(scale=2)
+    table = polars.DataFrame({"price": price, "count": polars.Series([3, 4], dtype=polars.Int128)})
+    data = examples(table)
+    assert data["inputs"].tolist() == [[1.5, 3.0], [0.25, 4.0]]

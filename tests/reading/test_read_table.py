@@ -198,3 +198,9 @@ def test_without_polars_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
     with pytest.raises(Invalid, match=re.escape("pip install 'jaxnn-toolkit[data]'")):
         jaxnn.read_table({"a": [1]})
+
+
+def test_integers_and_floats_of_a_list_are_numbers():
+    rows = [{"size": 1, "city": "Ulm"}, {"size": 2.5, "city": "Bonn"}, {"city": "Bonn"}]
+    assert jaxnn.read_table(rows)["size"].to_list() == [1.0, 2.5, None]
+    assert jaxnn.read_table({"size": (2.5, 1)})["size"].to_list() == [2.5, 1.0]

@@ -56,3 +56,24 @@ def test_a_name_over_two_lines_is_one(tmp_path):
 
 def test_endings_of_any_case(tmp_path):
     assert jaxnn.read_table(written(tmp_path, "a,b\n1,2\n", "ROWS.CSV")).rows() == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("content", "row"), [("a,b,c\n1,2\n3,4\n,,\n5,6,7\n", 2), ("a,b\n1,2\n,\n3,4\n5", 5)]
+)
+def test_an_empty_row_does_not_hide_short_rows(tmp_path, content, row):
+    with pytest.raises(Invalid, match=rf"row {row} of rows\.csv has the wrong length"):
+        jaxnn.read_table(written(tmp_path, content))
+
+
+def test_a_blank_line_within_quotes_is_text(tmp_path):
+    table = jaxnn.read_table(written(tmp_path, 'a,b\n"x\n\ny",1\n\nz,2\n'))
+    assert table.rows() == [("x\n\ny", 1), ("z", 2)]
+
+
+@pytest.mark.parametrize("word", [" ", " NA", "? "])
+@pytest.mark.parametrize("numbers", [["1", "2.5"], [" 1", " 2.5"]])
+def test_words_for_missing_numbers_may_have_spaces(tmp_path, word, numbers):
+    rows = [*numbers, word] * 10
+    table = jaxnn.read_table(written(tmp_path, "a,b\n" + "".join(f"{x},u\n" for x in rows)))
+    assert table["a"].to_list() == [1.0, 2.5, None] * 10

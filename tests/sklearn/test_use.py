@@ -208,3 +208,18 @@ def test_mistakes_say_what_to_do(mistake):
     changes, message = MISTAKES[mistake]
     with pytest.raises((ValueError, TypeError, ArithmeticError), match=message):
         quick().set_params(**changes).fit(X, Y)
+
+
+STAMPS = np.array([[1_700_000_000], [1_700_000_001]] * 10)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_whole_numbers_that_float32_would_merge_are_refused(dtype):
+    stamps = STAMPS.astype(dtype)
+    with pytest.raises(ValueError, match=r"X holds whole numbers .* 1700000001 at X\[1, 0\]"):
+        quick().fit(stamps, [0, 1] * 10)
+    with pytest.raises(ValueError, match="y holds whole numbers"):
+        Regressor((4,)).fit(stamps - stamps.min(), stamps[:, 0])
+    fitted = quick().fit(stamps - stamps.min(), [0, 1] * 10)
+    with pytest.raises(ValueError, match="X holds whole numbers"):
+        fitted.predict(stamps)
