@@ -64,7 +64,7 @@ class Category:
         own, unknown = _cast(column, self.dtype), len(self.values)
         known = [value for value in self.values if value is not None]
         if self.dtype == "whole":  # keys of 64 bits without a sign, and longer ones
-            longer = any(abs(value) >= 2**63 for value in known) or own.dtype == polars.Int128
+            longer = any(abs(int(value)) >= 2**63 for value in known) or own.dtype == polars.Int128
             own = own.cast(polars.Int128 if longer else polars.Int64)
         known, values = polars.Series(known, dtype=own.dtype), polars.lit(own)
         numbers = polars.int_range(len(known), dtype=polars.Int32, eager=True)
