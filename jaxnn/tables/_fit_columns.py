@@ -150,9 +150,8 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
 def _label(column: Any, task: str, fill: str) -> Any:
     if task == "regression":
         return Real.fit(column, fill)
-    if column.dtype.is_float() and _is_whole(
-        column
-    ):  # pandas stores integers as floats if a value is missing
+    # pandas stores integers as floats if a value is missing.
+    if column.dtype.is_float() and _is_whole(column):
         column = column.cast(int)
     label = Category.fit(column)
     rows = len(column) - column.null_count()
