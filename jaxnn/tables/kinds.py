@@ -170,7 +170,7 @@ class Date:
     @classmethod
     def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
         """Fits the encoding on the training rows of a column."""
-        times = _times(column)
+        times = _times(column, parts)
         scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](times))
         return cls(column.name, parts, scales, column.null_count())
 
@@ -178,7 +178,7 @@ class Date:
         """Returns `(numbers, [indicator])`, without indicator if no training value is missing."""
         import polars
 
-        dates = polars.lit(_times(column))
+        dates = polars.lit(_times(column, self.parts))
         each = [number for part in self.parts for number in PARTS[part](dates)]
         encoded = [scale.encode(number) for scale, number in zip(self.scales, each)]
         return encoded, _indicator(self, dates)
@@ -292,10 +292,12 @@ def as_numbers(column: Any) -> Any:
     return column.cast(polars.Float64)
 
 
-def _times(column: Any) -> Any:
+def _times(column: Any, parts: tuple[str, ...]) -> Any:
     import polars
 
-    return as_dates(column).cast(polars.Datetime("us"))  # a date has no hour in polars
+    dates = as_dates(column)
+    # A date has no hour in polars.
+    return dates.cast(polars.Datetime("us")) if set(parts) & set(OF_TIMES) else dates
 
 
 def as_dates(column: Any) -> Any:
