@@ -49,7 +49,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.loop.unchanged import unchanged
-from jaxnn.metrics.metric import Better
+from jaxnn.metrics.metric import Better, check_metrics
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.placement import alone
 from jaxnn.streams._stream import Stream
@@ -256,23 +256,16 @@ def _needs_no_data(data: Data) -> Iterator[None]:
 
 
 def _check_metrics(function: str, metrics: Any) -> None:
-    named = isinstance(metrics, Mapping)
-    wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)] if named else []
-    if wrong or not named or not metrics:
-        nothing = (
-            "no metric"
-            if named
-            else "an array"
-            if hasattr(metrics, "shape")
-            else f"a {type(metrics).__name__}"
-        )
+    check_metrics("train", f"the results of the learner's {function}", metrics)
+    if not metrics:
         raise InvalidType(
             "train",
-            f"the learner's {function} must return metrics by name",
-            got=f"{wrong[0]!r}, which is not a Metric" if wrong else nothing,
-            expected="a dict with a Metric for each name, at least one",
+            f"the learner's {function} returns no metric",
+            got="an empty dict",
+            expected="at least one metric",
             fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
         )
+    values = jax.eval_shape(measures.values, metrics)
     for name, metric in metrics.items():
         if "<" in getattr(metric.finish, "__qualname__", ""):
             raise InvalidType(
@@ -282,7 +275,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
                 expected="a function at the top level of a module",
                 fix="Move it there: def finish(sums): ...",
             )
-        value = jax.eval_shape(measures.Metric.value, metric)
+        value = values[name]
         if getattr(value, "shape", None) != ():
             raise InvalidType(
                 "train",

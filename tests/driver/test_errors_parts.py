@@ -208,18 +208,18 @@ CASES = {
     ),
     "metrics that are numbers": (
         lambda: train(parts=changed(update=scalar_metrics)),
-        T, r"the learner's step must return metrics by name. Got 'loss', which is not a Metric",
-        r"Return \{'loss': jaxnn\.metrics\.mean\(values, weights\)\}",
+        T, r"the results of the learner's step are not metrics by name. Got 'loss' with a value of",
+        r"Return \{'error': jaxnn\.metrics\.mean\(values, weights\)\}",
     ),
     "no metrics": (
         lambda: train(parts=changed(update=no_metrics)),
-        T, r"Got no metric; expected a dict with a Metric for each name, at least one",
+        T, r"the learner's step returns no metric. Got an empty dict; expected at least one metric",
         r"Return \{'loss':",
     ),
     "evaluation metrics that are numbers": (
         lambda: train(parts=changed(evaluate=lambda s, b: {"loss": 0.0}), evaluate=DATA),
-        T, r"in the data 'test', train: the learner's evaluate must return metrics",
-        r"Return \{'loss':",
+        T, r"in the data 'test', train: the results of the learner's evaluate are not metrics",
+        r"Return \{'error':",
     ),
 }  # fmt: skip
 

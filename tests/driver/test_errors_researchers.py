@@ -91,7 +91,7 @@ CASES = {
     ),
     "a step without a name for its loss": (
         lambda: train(parts=with_update(lambda state, metrics: (state, jnp.zeros(())))),
-        T, r"step must return metrics by name. Got an array", r"Return \{'loss':",
+        T, r"learner's step are not metrics by name. Got a value of type array", FORM,
     ),
     "a step that returns the state only": (
         lambda: train(parts=with_update(lambda state, metrics: state)),
