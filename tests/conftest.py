@@ -1,18 +1,18 @@
 """The configuration of all tests: enforced annotations, and the fixtures of `tests.fixtures`."""
 
 import gc
+import os
 import signal
 
-import jaxtyping
-
-import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
+from tests import annotations
 
 # Background jobs of a shell ignore Ctrl-C, and the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.set_threshold(100_000)  # tracing creates many objects, few of them garbage
 
-# This must precede the first import of jaxnn, whose annotations are then checked in each call.
-jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
+# This must precede the first import of jaxnn. The slow tests run without the checks.
+if not os.environ.get("JAXTYPING_DISABLE"):
+    annotations.enforce("jaxnn")
 
 
 def pytest_configure(config):
