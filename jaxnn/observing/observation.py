@@ -6,7 +6,6 @@ run has the same bits with and without a recording. A `Plan` defines what it com
 """
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -35,43 +34,25 @@ SIDE = 64  # the number of points along each axis of a map of two inputs
 Kind = Literal["classification", "regression", "other"]
 
 
-@dataclass(frozen=True)
-class Filters:
-    """The weights of a first layer that can be shown as one image per node.
+class Filters(NamedTuple):
+    """The weights of a first layer that can be shown as one image per node."""
 
-    Attributes:
-      leaf: the name of the weights.
-      shape: the shape of an image, `(height, width, channels)`.
-      count: the number of images that are recorded.
-    """
-
-    leaf: str
-    shape: tuple[int, int, int]
-    count: int
+    leaf: str  # the name of the weights
+    shape: tuple[int, int, int]  # of an image, `(height, width, channels)`
+    count: int  # the number of images that are recorded
 
 
 class Plan(NamedTuple):
-    """Defines what `observe` computes; a static argument of `observe`.
+    """Defines what `observe` computes; a static argument of `observe`."""
 
-    Attributes:
-      kind: the kind of the outputs.
-      gradients: whether gradients are observed.
-      sample: the maximum number of values that are recorded of each array.
-      captured_paths: the paths of the parts whose outputs are captured.
-      nodes: the diagram of the network, if it is drawn as nodes.
-      filters: the weights that are recorded as images, if any.
-      plot_bounds: the bounds of a map of two inputs, `((low, high), (low, high))`; else empty.
-      writing: the texts that a language model writes, if any.
-    """
-
-    kind: Kind
-    gradients: bool = False
-    sample: int = 0
-    captured_paths: tuple[str, ...] = ()
-    nodes: Diagram | None = None
-    filters: Filters | None = None
-    plot_bounds: tuple[tuple[float, float], ...] = ()
-    writing: Writing | None = None
+    kind: Kind  # of the outputs
+    gradients: bool = False  # whether gradients are observed
+    sample: int = 0  # the maximum number of values that are recorded of each array
+    captured_paths: tuple[str, ...] = ()  # of the parts whose outputs are captured
+    nodes: Diagram | None = None  # the diagram of the network, if it is drawn as nodes
+    filters: Filters | None = None  # the weights that are recorded as images, if any
+    plot_bounds: tuple[tuple[float, float], ...] = ()  # of a map of two inputs: low, high
+    writing: Writing | None = None  # the texts that a language model writes, if any
 
 
 def observation(
@@ -96,7 +77,7 @@ def observation(
     if learner.parts is None or not plan.sample:
         return collected(learner, _small(seen))
     params = learner.eval_params(state)
-    leaves = named_leaves(params)
+    leaves, filters = named_leaves(params), plan.filters
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
     if plan.gradients:
         gradients = learner.gradients(state, data.take(spread(data, data.batch_size)))
@@ -105,10 +86,13 @@ def observation(
     if plan.nodes is not None:
         seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
         seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
-    if plan.filters is not None:
-        seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
+    if filters is not None:
+        images = leaves[filters.leaf][..., : filters.count]
+        seen["filters"] = jnp.moveaxis(images.reshape(*filters.shape, filters.count), -1, 0)
     if plan.plot_bounds:
-        seen["boundary"] = learner.predict(state, plot_points(plan)).reshape(SIDE, SIDE, -1)
+        x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.plot_bounds)
+        points = jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)  # row by row
+        seen["boundary"] = learner.predict(state, points).reshape(SIDE, SIDE, -1)
     if plan.writing is not None:
         network = learner.parts.network(state.hparams)
         seen |= write(network, plan.writing, params, state.state, inputs, outputs, state.key)
@@ -125,12 +109,6 @@ observe_at_once = jax.jit(
 )
 
 
-def plot_points(plan: Plan) -> Array:
-    """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, in row-major order."""
-    x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.plot_bounds)
-    return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
-
-
 def spread(data: Resident, count: int) -> np.ndarray:
     """Returns the indices of `count` evenly spaced examples."""
     return (np.arange(count) * data.num_examples // count).astype(np.int32)
@@ -138,12 +116,8 @@ def spread(data: Resident, count: int) -> np.ndarray:
 
 @jax.jit
 def take(data: Resident, index: Any) -> Batch:
-    """Returns the examples at the given indices, with weights as in evaluation."""
-    return weighted(data.take(index))
-
-
-def weighted(batch: Batch) -> Batch:
-    """Returns the batch with weights, 1 by default."""
+    """Returns the examples at the given indices, with weights as in evaluation, 1 by default."""
+    batch = data.take(index)
     ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
     return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
 
@@ -192,12 +166,6 @@ def agreeing(arrays: dict[str, Any]) -> dict[str, Any]:
     prefixes += () if arrays.get(AGREES, True) else ("activations/", "quiet/")
     prefixes += () if arrays.get(f"text/{AGREES}", True) else ("text",)
     return {name: x for name, x in arrays.items() if not name.startswith(prefixes)}
-
-
-def _images(filters: Filters, weight: Array) -> Array:
-    """Returns the weights as images, `[count, height, width, channels]`."""
-    images = weight[..., : filters.count].reshape(*filters.shape, filters.count)
-    return jnp.moveaxis(images, -1, 0)
 
 
 def _sampled(plan: Plan, array: Array) -> Array:
@@ -267,7 +235,7 @@ def final_predictions(
 
 @partial(jax.jit, static_argnums=0)
 def _answers(learner: Learner, state: Any, data: Resident, index: Any) -> Any:
-    batch = weighted(data.take(index))
+    batch = take(data, index)
     outputs = learner.predict(state, inputs_of(learner, state, batch))
     answers = outputs.astype(np.float32), batch["labels"], batch["weights"]
     return collected(learner, answers)

@@ -7,6 +7,7 @@ time, regardless of the length of the run and the size of the network.
 
 import inspect
 import math
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -51,21 +52,13 @@ SHARE, FREE = 0.025, 2e9
 
 
 class BoundNetwork(NamedTuple):
-    """The network of a run, with the shapes of its arrays.
-
-    Attributes:
-      network: the network, built with the hyper-parameters of the run.
-      objective: the objective, built with the hyper-parameters of the run.
-      inputs: the shapes of the inputs for one example.
-      state: the shapes of the learner's state.
-      table: the summary table of the network.
-    """
+    """The network and objective of a run, built with its hyper-parameters, and their shapes."""
 
     network: Network
     objective: Objective
-    inputs: Any
-    state: Any
-    table: Table
+    inputs: Any  # the shapes of the inputs for one example
+    state: Any  # the shapes of the learner's state
+    table: Table  # the summary of the network
 
 
 def bind(training: Training) -> BoundNetwork | None:
@@ -91,24 +84,14 @@ def bind(training: Training) -> BoundNetwork | None:
 
 
 class Schedule(NamedTuple):
-    """The steps at which a run is observed, and the extent of each observation.
+    """The steps at which a run is observed, and the extent of each observation."""
 
-    Attributes:
-      moments: the steps in increasing order, from 0 to the last step.
-      probed: the number of examples that the network is evaluated on.
-      gradients: whether gradients are observed.
-      mapped: whether the outputs are recorded as a map of two inputs.
-      writing: the texts that a language model writes, if any.
-      short: whether the training is so short that compiling an observation takes longer than all
-        observations.
-    """
-
-    moments: tuple[int, ...]
-    probed: int
-    gradients: bool
-    mapped: bool
-    writing: Writing | None
-    short: bool
+    moments: tuple[int, ...]  # the steps in increasing order, from 0 to the last step
+    probed: int  # the number of examples that the network is evaluated on
+    gradients: bool  # whether gradients are observed
+    mapped: bool  # whether the outputs are recorded as a map of two inputs
+    writing: Writing | None  # the texts that a language model writes, if any
+    short: bool  # whether compiling an observation takes longer than all observations
 
 
 def schedule(training: Training) -> Schedule:
@@ -149,7 +132,9 @@ def plan(
     kind, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
     if bound is None:
         return Plan(kind), None
-    drawn = _drawn(bound)
+    drawn = None
+    with suppress(Invalid):
+        drawn = diagram(bound.network, bound.inputs, (bound.state.params, bound.state.state))
     leaves = len(jax.tree.leaves(bound.state.params))
     # An objective with a custom `prepare` cannot be applied to the points of a map.
     own, default = bound.objective.prepare, Objective._field_defaults["prepare"]
@@ -205,13 +190,6 @@ def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
     rows = [row for row in bound.table.rows if row.part != "network"]
     paths = [row.part for row in rows if row.kind == "activation"]
     return tuple((paths or [row.part for row in rows if row.parameters])[:PARTS])
-
-
-def _drawn(bound: BoundNetwork) -> Diagram | None:
-    try:
-        return diagram(bound.network, bound.inputs, (bound.state.params, bound.state.state))
-    except Invalid:
-        return None
 
 
 def _filters(bound: BoundNetwork) -> Filters | None:

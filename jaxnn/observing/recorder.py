@@ -8,10 +8,8 @@ a resumed run has the same recording as an uninterrupted run.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -50,14 +48,8 @@ from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import RunDirectory, finished
 from jaxnn.storage.lock import DirectoryInUse
+from jaxnn.storage.recording import Frame
 from jaxnn.typing import Any, Callable
-
-
-class Observation(NamedTuple):
-    """The arrays of an observation, on the device."""
-
-    step: int
-    arrays: dict[str, Any]
 
 
 def _tolerant(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,8 +153,8 @@ class Recorder:
         Background().start(scheme.preload)  # for the report, while programs compile
         own.wait()
 
-    def look(self, progress: Progress) -> Observation | None:
-        """Observes the network if the step is a moment, without waiting for the device."""
+    def look(self, progress: Progress) -> Frame | None:
+        """Observes the network if the step is a moment; the arrays stay on the device."""
         if progress.step not in self.moments or progress.idle:
             return None
         # An error in one process ends the recording in all, since they observe together.
@@ -170,7 +162,7 @@ class Recorder:
         return self._observe(progress.state, progress.step)
 
     @_tolerant
-    def keep(self, observation: Observation) -> None:
+    def keep(self, observation: Frame) -> None:
         """Writes an observation."""
         if not processes.is_first():
             return
@@ -206,10 +198,10 @@ class Recorder:
         self.background.wait()
 
     @_tolerant
-    def _observe(self, state: Any, step: int) -> Observation:
+    def _observe(self, state: Any, step: int) -> Frame:
         self.background.wait()
         learner = self.training.learner
-        return Observation(step, self.observe(learner, self.plan, state, self.batch, self.data))
+        return Frame(step, self.observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation in the background, and writes the observed examples.
@@ -288,7 +280,7 @@ def _about(
         "moments": schedule.moments,
         "probe": {"of": of, "count": schedule.probed, "shown": shown, "all": whole},
         "kind": plan.kind,
-        "filters": plan.filters and asdict(plan.filters),
+        "filters": plan.filters and plan.filters._asdict(),
         "plot_bounds": plan.plot_bounds,
         "diagram": drawn and to_json(drawn),
         "table": bound and bound.table.as_json(),

@@ -56,11 +56,9 @@ def sweep(
     means, pairs = _means(x, y, np.asarray(values, float))
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
     are_cells = bool(pairs.all())
+    places = (range(len(axis.values)) if are_cells else axis.numbers for axis in (x, y))
     lower = lower_is_better(name) if lower is None else lower
-    if are_cells:
-        shown, explained = _cells(axes, means, lower)
-    else:
-        shown, explained = _points(axes, x, y, means, pairs, lower)
+    shown, explained = _draw(axes, *np.meshgrid(*places), means, pairs, lower)
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
@@ -105,54 +103,41 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
 
 
-def _cells(axes: Axes, means: np.ndarray, lower: bool) -> tuple[Any, list[Any]]:
-    """Draws the means as adjacent cells; returns the coloured image and the legend handles."""
+def _draw(
+    axes: Axes, right: Any, up: Any, means: np.ndarray, pairs: np.ndarray, lower: bool
+) -> tuple[Any, list[Any]]:
+    """Draws the means as cells, or as points if some pairs have no run, and marks the best.
+
+    Returns the coloured image or points, and the legend handles.
+    """
+    from matplotlib.colors import LogNorm, Normalize
     from matplotlib.patches import Patch
 
-    known = np.ma.masked_invalid(means)
-    shown = axes.imshow(known, origin="lower", aspect="auto", **_colours(means, lower))
-    up, right = np.indices(means.shape)
-    explained = _ring(axes, right, up, means, lower)
-    if np.isnan(means).any():
+    known, lost = np.isfinite(means), pairs & np.isnan(means)
+    ends = means[known] if known.any() else np.array([0.0, 1.0])
+    # Losses can span orders of magnitude, because some runs come close to diverging.
+    norm = LogNorm if lower and _is_spread(ends) else Normalize
+    colours = {"cmap": scheme.AMOUNT + "_r" * lower, "norm": norm(ends.min(), ends.max())}
+    if pairs.all():
+        image = np.ma.masked_invalid(means)
+        shown = axes.imshow(image, origin="lower", aspect="auto", **colours)
+    else:
+        style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **colours}
+        shown = axes.scatter(right[known], up[known], c=means[known], **style)
+    explained: list[Any] = []
+    if known.any():
+        best = (np.nanargmin if lower else np.nanargmax)(means)
+        explained += axes.plot(
+            right.flat[best], up.flat[best], "o", label=f"best: {means.flat[best]:.4g}",
+            markersize=6, markerfacecolor="none", markeredgecolor=scheme.MARK, markeredgewidth=1.2,
+        )  # fmt: skip
+    if lost.any() and pairs.all():
         axes.patch.set(**NONE)  # visible where a cell has no colour
         explained.append(Patch(label="diverged", **NONE))
-    return shown, explained
-
-
-def _points(
-    axes: Axes, x: _Axis, y: _Axis, means: np.ndarray, pairs: np.ndarray, lower: bool
-) -> tuple[Any, list[Any]]:
-    """Draws the means as points at their values; returns the points and the legend handles."""
-    right, up = np.meshgrid(x.numbers, y.numbers)
-    known, lost = np.isfinite(means), pairs & np.isnan(means)
-    style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, lower)}
-    shown = axes.scatter(right[known], up[known], c=means[known], **style)
-    explained = _ring(axes, right, up, means, lower)
-    if lost.any():
+    elif lost.any():
         crosses = {"marker": "x", "color": scheme.FAINT, "s": 24, "linewidths": 1.0}
         explained.append(axes.scatter(right[lost], up[lost], label="diverged", **crosses))
     return shown, explained
-
-
-def _ring(axes: Axes, right: Any, up: Any, means: np.ndarray, lower: bool) -> list[Any]:
-    """Marks the best mean, unless all are NaN."""
-    if np.isnan(means).all():
-        return []
-    best = (np.nanargmin if lower else np.nanargmax)(means)
-    return axes.plot(
-        right.flat[best], up.flat[best], "o", label=f"best: {means.flat[best]:.4g}",
-        markersize=6, markerfacecolor="none", markeredgecolor=scheme.MARK, markeredgewidth=1.2,
-    )  # fmt: skip
-
-
-def _colours(means: np.ndarray, lower: bool) -> dict[str, Any]:
-    from matplotlib.colors import LogNorm, Normalize
-
-    known = means[np.isfinite(means)] if np.isfinite(means).any() else np.array([0.0, 1.0])
-    # Losses can span orders of magnitude, because some runs come close to diverging.
-    norm = LogNorm if lower and _is_spread(known) else Normalize
-    cmap = scheme.AMOUNT + "_r" * lower
-    return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 
 def _label(axes: Axes, side: str, column: _Axis, are_cells: bool) -> None:

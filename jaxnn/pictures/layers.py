@@ -128,15 +128,12 @@ def _histograms(where: str, moments: Any, of: str) -> Figure:
     return figure
 
 
-def _reach(known: np.ndarray) -> tuple[float, float]:
-    """Returns limits that enclose nearly all values, with a margin."""
+def _edges(finite: list[np.ndarray]) -> np.ndarray:
+    """Returns the edges of bins that enclose nearly all values, and show the distribution."""
+    known = np.concatenate(finite)
     low, high = np.quantile(known, REACH) if len(known) else (0.0, 1.0)
-    return scheme.widened(low, high, 0.08)
-
-
-def _bins(count: int) -> int:
-    """Returns a number of bins that shows the shape of the distribution, not single values."""
-    return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
+    bins = int(np.clip(np.sqrt(max(map(len, finite))), 4, BINS // 2)) * 2 + 1
+    return np.linspace(*scheme.widened(low, high, 0.08), 1 + bins)
 
 
 def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
@@ -144,8 +141,7 @@ def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
     from matplotlib.colors import to_rgb
 
     finite = [v[np.isfinite(v)] for v in values_at]
-    low, high = _reach(np.concatenate(finite))
-    edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
+    edges = _edges(finite)
     cells = np.zeros((len(edges) - 1, len(steps), 4))
     cells[..., :3] = to_rgb(scheme.AMONG)
     for column, values in enumerate(finite):
@@ -157,7 +153,7 @@ def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
     mark_gaps(axes, np.array(steps), [not np.isfinite(values).all() for values in values_at])
     axes.set_xlim(steps[0], steps[-1])
-    axes.set_ylim(low, high)
+    axes.set_ylim(edges[0], edges[-1])
     scheme.linear(axes.xaxis, 3, whole=True)
     scheme.linear(axes.yaxis, 4)
 
@@ -171,8 +167,7 @@ def _sides(steps: list[float]) -> np.ndarray:
 def _histogram(axes: Axes, values: np.ndarray) -> None:
     """Draws an ordinary histogram."""
     known = values[np.isfinite(values)]
-    low, high = _reach(known)
-    shares, edges = np.histogram(known, np.linspace(low, high, 1 + _bins(len(known))))
+    shares, edges = np.histogram(known, _edges([known]))
     shares = shares / max(len(values), 1)
     axes.stairs(shares, edges, fill=True, color=scheme.AMONG, alpha=0.8)
     if len(known):
@@ -183,7 +178,7 @@ def _histogram(axes: Axes, values: np.ndarray) -> None:
             ha="right", va="top", fontsize=scheme.TICK, color=scheme.MARK,
             transform=axes.transAxes,
         )  # fmt: skip
-    axes.set_xlim(low, high)
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
     scheme.linear(axes.xaxis, 4)
     scheme.linear(axes.yaxis, 4)

@@ -45,11 +45,13 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
             key = join(key, " At some moments it is not finite: nothing is drawn there.")
     else:
         return None
-    points, rings = _points(recorded), None
+    bounds = about.get("plot_bounds") or []
+    bounds = bounds if len(bounds) == 2 else []
+    points, rings = _points(recorded, bounds), None
     if points:
         fill = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
         rings = f" Each ring is an example, {fill}."
-    picture = filled("surface.html", map=_map(recorded), key=key, rings=rings)
+    picture = filled("surface.html", map=_map(bounds), key=key, rings=rings)
     payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
     payload["colours"] = [*CLASSES] if names else [SIGNED[2], SIGNED[0]]
     return picture, payload | {"points": points}
@@ -59,12 +61,11 @@ def _dot(colour: str) -> Markup:
     return element("i", style=f"background:{colour}")
 
 
-def _map(recorded: Recording) -> Markup:
+def _map(bounds: list[list[float]]) -> Markup:
     """Returns the map with labels and ranges of its axes, if they are known."""
     label = "What the network says for every pair of inputs"
     canvas = element("canvas", id="surface", role="img", aria_label=label)
-    bounds = recorded.about.get("plot_bounds") or []
-    if len(bounds) != 2:
+    if not bounds:
         return canvas
     right, up = ([number(float(end), 3) for end in ends] for ends in bounds)
     axes = {"up": (up[1], "second input", up[0]), "along": (right[0], "first input", right[1])}
@@ -75,11 +76,10 @@ def _map(recorded: Recording) -> Markup:
     return element("div", beside, canvas, below, class_="plane")
 
 
-def _points(recorded: Recording) -> list[list[float]]:
+def _points(recorded: Recording, bounds: list[list[float]]) -> list[list[float]]:
     """Returns the positions of the shown examples, from 0 to 1, and their classes."""
-    bounds, probe = recorded.about.get("plot_bounds") or [], recorded.probe
-    inputs, labels = probe.get("inputs"), probe.get("labels")
-    if len(bounds) != 2 or inputs is None or labels is None or inputs.shape[1:] != (2,):
+    inputs, labels = (recorded.probe.get(name) for name in ("inputs", "labels"))
+    if not bounds or inputs is None or labels is None or inputs.shape[1:] != (2,):
         return []
     low, high = np.array(bounds, float).T
     places = (inputs - low) / (high - low)

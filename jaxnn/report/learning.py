@@ -32,15 +32,15 @@ SATURATED = 99.0  # percentile of absolute weights that has the full colour
 class Moments(NamedTuple):
     """The recorded steps, with the headline metric; NaN where it is not finite.
 
-    `second` is the secondary metric, if there is one. `best` is the index of the best state among
-    the recorded steps, or of the last one if no metric is watched.
+    `second` is the secondary metric, if there is one, and `seconds` has its values as text. `best`
+    is the index of the best state among the steps, or of the last one if no metric is watched.
     """
 
     steps: list[int]
     name: str
     values: np.ndarray
     second: str
-    seconds: np.ndarray | None
+    seconds: list[str] | None
     best: int
 
     @property
@@ -80,9 +80,7 @@ def learning(source: Source) -> Markup | None:
         return None
     frames, at = recorded.frames, moments.best
     shown, wires = _examples(recorded, at), wiring(recorded, at)
-    filters, surface = _filters(frames), None
-    if "boundary" in frames[-1].arrays:
-        surface = decision(recorded)
+    filters, surface = _filters(frames), decision(recorded)
     row = source.rows[-1] if source.rows else {}
     epochs = None
     if row.get("step") and isinstance(row.get("epoch"), int | float) and row["epoch"] >= 0.1:
@@ -96,7 +94,7 @@ def learning(source: Source) -> Markup | None:
         "figures": [figure(moments.name, float(value)) for value in moments.values],
         "values": [float(v) if np.isfinite(v) else None for v in moments.values],
         "heights": [round(h, 4) if np.isfinite(h) else None for h in moments.heights],
-        "seconds": _seconds(moments),
+        "seconds": moments.seconds,
         "colours": [*SIGNED, MARK],
         "examples": shown and shown[1],
         "wires": wires and wires[1],
@@ -122,15 +120,10 @@ def _moments(source: Source) -> Moments | None:
     if len(frames) < 2 or values is None or values.ndim != 1:
         return None
     steps, best = [frame.step for frame in frames], source.best_step
-    seconds = stacked(frames, f"metrics/{second}") if second else None
+    others = stacked(frames, f"metrics/{second}") if second else None
+    seconds = None if others is None else [figure(second, float(each)) for each in others]
     place = steps.index(best) if best in steps else len(steps) - 1
     return Moments(steps, first, values, second, seconds, place)
-
-
-def _seconds(moments: Moments) -> list[str] | None:
-    if moments.seconds is None:
-        return None
-    return [figure(moments.second, float(each)) for each in moments.seconds]
 
 
 def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict[str, Any]:
@@ -158,7 +151,7 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
             f"The result is the best state, of step {moments.steps[at]:,}, marked by a ring; the"
             f" slider ends at the last one, of step {moments.steps[-1]:,}."
         )
-    seconds, second = _seconds(moments), display_name(moments.second)
+    seconds, second = moments.seconds, display_name(moments.second)
     if moments.second == "bits_per_byte":
         second = f"bits per {token(source.recorded)}"
     epoch = epochs and element("span", f"{epochs[at]:.1f}", id="at-epoch")

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.placement import Progress
-from jaxnn.observing.recorder import Observation, Recorder, recorder_of
+from jaxnn.observing.recorder import Recorder, recorder_of
 from jaxnn.runs import layers, prediction, writing
 from jaxnn.runs.history import History
 from jaxnn.runs.prediction import warn_unless_refused, write_program
@@ -18,9 +18,10 @@ from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import SPEED, Directory, finished
 from jaxnn.storage.opening import open_directory
 from jaxnn.storage.program_file import LAYERS, WRITER
+from jaxnn.storage.recording import Frame
 from jaxnn.typing import Any, Hparams
 
-Copies = tuple[Observation | None, Snapshot | None]
+Copies = tuple[Frame | None, Snapshot | None]
 """Copies on the device of an observation and of a state, which are written one chunk later."""
 
 
