@@ -117,7 +117,8 @@ def confusion_matrix(
     scheme.titled(axes, title + ("" if written else f"\n{classes} classes, too many for numbers"))
     _key(key)
     missing = (of_class == 0).sum()
-    scheme.noted(figure, f"{missing} of the classes have no example." if missing else "")
+    have = "has" if missing == 1 else "have"
+    scheme.noted(figure, f"{missing} of the classes {have} no example." if missing else "")
     return figure
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.formatting import count
 from jaxnn.network import Network
 from jaxnn.pictures import blocks, scheme
 from jaxnn.pictures import diagram as diagrams
@@ -193,11 +194,11 @@ def _nodes(
         [(column.x, y) for y in column.nodes], column.radius, colours,
         [INK if finite else MARK for finite in known], gid=f"nodes:{layer}", zorder=3,
     )  # fmt: skip
-    for y, count in column.gaps:
+    for y, hidden in column.gaps:
         dots = [(column.x, y - 5 + 3.2 * dot) for dot in (-1, 0, 1)]
         sheet.circles(dots, 0.55, FAINT, FAINT, zorder=4)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.95}
-        said = f"{count:,} more"
+        said = f"{hidden:,} more"
         said = said if width_of(said) < room else said.replace(" ", "\n")
         low = y + (6 if " " in said else 9.5)
         sheet.text(column.x, low, said, zorder=4, bbox=box, linespacing=1.0)
@@ -205,10 +206,9 @@ def _nodes(
 
 def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: float) -> None:
     """Writes the name, the width and the activation of a layer below its column."""
-    unit = f" {'node' if layer.leaf else 'number'}{'s' * (layer.width != 1)}"
-    count = f"{layer.width:,}"
+    width = count(layer.width, "node" if layer.leaf else "number")
     sheet.text(x, top, fitted(words(layer.name), room, LABEL), INK, fontsize=LABEL)
-    sheet.text(x, top + 10, count + unit if width_of(count + unit) <= room else count)
+    sheet.text(x, top + 10, width if width_of(width) <= room else f"{layer.width:,}")
     sheet.text(x, top + 19, fitted(layer.activation, room))
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.calls import join
+from jaxnn.formatting import count
 from jaxnn.network import Network
 from jaxnn.pictures.scheme import COLOURS, FAINT, words
 from jaxnn.typing import Any
@@ -90,10 +91,10 @@ def summary(part: Part) -> str:
     >>> summary(Part("b", "serial", children=(Part("0", "conv", times=2), Part("1", "linear"))))
     '2 conv, linear'
     """
-    counts: Counter[str] = Counter()
-    for leaf, times in _leaves(part):
-        counts[words(leaf.kind)] += times
-    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
+    times: Counter[str] = Counter()
+    for leaf, number in _leaves(part):
+        times[words(leaf.kind)] += number
+    return ", ".join(f"{number} {kind}" if number > 1 else kind for kind, number in times.items())
 
 
 def _leaves(part: Part) -> Iterator[tuple[Part, int]]:
@@ -130,8 +131,9 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         part = part._replace(text=f"{len(inside)} branches with the same inputs")
     elif kind in ("gpt", "tied"):
         # The output layer shares the weights of the first part, and is not listed as a part.
-        nodes = f"linear, {output[-1] if output else 0:,} nodes, weights of {inside[0].title}"
-        last = Part("output", "linear", nodes, output)
+        nodes = count(output[-1] if output else 0, "node")
+        text = f"linear, {nodes}, weights of {inside[0].title}"
+        last = Part("output", "linear", text, output)
         part = part._replace(kind="serial", text="", children=(*_merged(inside), last))
     elif kind == "vae":
         latents = output["mean"] if isinstance(output, dict) else None
@@ -219,10 +221,10 @@ def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
         sizes = (sizes,) * max(space, 1) if isinstance(sizes, int) else sizes
         window = "×".join(map(str, sizes))
         channels = settings.get("features")
-        return f"{window}, {channels} channels" if channels else window
+        return listed(window, count(channels, "channel") if channels else "")
     match kind:
         case "linear":
-            return f"{settings['features']:,} node{'s' * (settings['features'] != 1)}"
+            return count(settings["features"], "node")
         case "activation":
             return settings["function"]
         case "dropout" | "stochastic_depth":
@@ -231,15 +233,15 @@ def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
         case "attention":
             heads, groups = settings["heads"], settings.get("kv_heads", settings["heads"])
             return listed(
-                f"{heads} heads",
+                count(heads, "head"),
                 "causal" if settings.get("causal") else "",
                 f"{groups} of keys" if groups != heads else "",
                 f"window {settings['window']}" if settings.get("window") else "",
             )
         case "gru" | "lstm":
-            return f"{settings['features']} unit{'s' * (settings['features'] != 1)}"
+            return count(settings["features"], "unit")
         case "embedding":
-            return f"{settings['symbols']:,} rows"
+            return count(settings["symbols"], "row")
         case "positions":
             return f"up to {settings['length']:,}"
         case "standardize" | "batch_norm" | "layer_norm" | "rms_norm":

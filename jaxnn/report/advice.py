@@ -251,8 +251,8 @@ def _waiting(source: Source) -> Iterator[Advice]:
         )
     if isinstance(skipped, int) and skipped > 0:
         yield Advice(
-            f"{skipped:,} examples could not be read",
-            "They were counted and left out, as on_error='skip' asks.",
+            f"{count(skipped, 'example')} could not be read",
+            "What cannot be read is counted and left out, as on_error='skip' asks.",
             "With on_error='raise' the run stops at the first one and names its file.",
         )
 

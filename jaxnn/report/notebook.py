@@ -69,7 +69,7 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     return display.block(
         element("div", f"{title}; {metric}, best first"),
         display.columns(heads, lines, left=len(fields)),
-        element("div", f"and {more} more settings") if more > 0 else None,
+        element("div", f"and {count(more, 'more setting')}") if more > 0 else None,
         _place(out),
     )
 

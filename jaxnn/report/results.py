@@ -126,7 +126,7 @@ def _fit(source: Source) -> Markup | None:
     scheme.linear(axes.yaxis)
     lost, part = len(good) - int(good.sum()), observed(source.recorded)
     caption = f"{int(good.sum()):,} {examples_of(part)}."
-    caption += f" {lost:,} predictions are not finite." if lost else ""
+    caption += f" Not finite: {lost:,} of {len(good):,} predictions." if lost else ""
     return drawn(figure, "fit-picture", "Predictions over labels", caption)
 
 

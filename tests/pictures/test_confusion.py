@@ -70,7 +70,7 @@ def test_large_counts_are_shortened_and_classes_without_examples_are_said():
     said = legible(figure)
     shown = written(figure.axes[0])
     assert shown == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
-    assert "1 of the classes have no example." in said
+    assert "1 of the classes has no example." in said
 
 
 def test_all_right_is_a_hundred_per_cent_and_nearly_all_is_not():

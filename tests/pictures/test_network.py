@@ -199,6 +199,17 @@ def test_a_page_finds_every_wire_in_the_svg():
 # --- Blocks ------------------------------------------------------------------------------------
 
 
+def test_one_of_a_kind_is_in_the_singular():
+    shape = jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32)
+    parts = outline_of(
+        jaxnn.serial(("edges", jaxnn.conv(1, 3)), ("turned", jaxnn.conv(2, 3))), shape
+    )
+    assert [part.text for part in parts[1:]] == ["conv, 3×3, 1 channel", "conv, 3×3, 2 channels"]
+    shape = jax.ShapeDtypeStruct((1, 4, 8), jnp.float32)
+    (_, part) = outline_of(jaxnn.serial(jaxnn.layers.attention(8, heads=1, causal=True)), shape)
+    assert part.text == "1 head, causal"
+
+
 def leaves(parts):
     for part in parts:
         yield from leaves(part.children) if part.children else [part]

@@ -160,6 +160,7 @@ def test_a_sweep_has_its_settings_the_best_first(tmp_path):
     assert words.startswith("mine: 6 runs in 2.0 s; test/accuracy, best first rate mean best runs")
     assert "runs 0.2 0.02 0.02 2 0.1 0.01 0.01 2 0 0 0 2" in words
     assert "and 4 more settings" in page(swept(14, tmp_path)).words
+    assert "and 1 more setting " in page(swept(11, tmp_path)).words + " "
 
 
 def test_no_name_is_markup(tmp_path):

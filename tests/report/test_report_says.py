@@ -96,6 +96,7 @@ def test_of_the_device_is_said_what_is_known(tmp_path):
     assert "It waited for data 20.0 % of the time" in said and "workers= of stream" in said
     assert "3 examples could not be read" in said
     assert "examples that could not be read 3 size of" in said
+    assert "1 example could not be read" in page(tmp_path, rows, examples_skipped=1)
     said = page(tmp_path, rows, data_wait_seconds=0.0, data_wait_share=0.0, examples_skipped=0)
     assert "It waited" not in said and "could not be read" not in said
     said = page(tmp_path, rows, share_of_peak=0.25)
