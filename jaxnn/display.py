@@ -7,7 +7,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from jaxnn.markup import Markup, element, join, table
+from jaxnn.markup import Markup, cut, element, join, table
 
 # The maximum number of lines in a notebook; `str` returns all of them.
 LINES = 100
@@ -47,7 +47,9 @@ def outline(network: Any) -> Markup:
 
 def _lines(network: Any, name: str, depth: int) -> Iterator[Markup]:
     kind, settings, children, *_ = network.parts
-    values = ", ".join(f"{key}={_short(value)}" for key, value in settings)
+    # A function is represented by its name.
+    shown = ((key, cut(getattr(value, "__name__", value), 60)) for key, value in settings)
+    values = ", ".join(f"{key}={value}" for key, value in shown)
     yield element(
         "div",
         name and join(element("b", name), " "),
@@ -57,12 +59,6 @@ def _lines(network: Any, name: str, depth: int) -> Iterator[Markup]:
     )
     for child_name, child in children:
         yield from _lines(child, child_name, depth + 1)
-
-
-def _short(value: Any) -> str:
-    """Returns a setting as at most 60 characters; a function is represented by its name."""
-    text = str(getattr(value, "__name__", value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def learner(parts: Any, hparams: Any) -> Markup:

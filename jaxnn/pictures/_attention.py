@@ -60,15 +60,15 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Figure:
     shown = weights[:HEADS]
     columns = min(len(shown), 1 if places > 96 else 2 if len(shown) <= 4 else 4)
     side = (scheme.WIDTH - 1.0) / columns  # inches
-    texts = []
+    texts, signs = [], str.maketrans({"\n": "↵", "\t": "⇥", " ": "␣"})
     if tokens is not None and 72 * side / places > scheme.TICK + 0.6:
-        texts = [_visible(token) for token in tokens]
+        texts = [str(token).translate(signs)[:8] for token in tokens]
     longest = max(map(len, texts), default=0)
     remarks = [f"the first {HEADS} of {count} heads"] if count > HEADS else []
     remarks += [] if np.isfinite(shown).all() else ["in red: not finite"]
     figure, panels = scheme.panels(
         len(shown), columns, side * queries / keys + 0.2,
-        0.5 + 0.06 * min(longest, 8) + 0.12 * len(remarks), sharex=True, sharey=True,
+        0.5 + 0.06 * longest + 0.12 * len(remarks), sharex=True, sharey=True,
     )  # fmt: skip
     largest = shown.max(initial=0.0, where=np.isfinite(shown)) or 1.0
     image: Any = None
@@ -81,10 +81,9 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Figure:
         axes.set_title(f"head {head + 1}", fontsize=scheme.TICK, pad=2)
         axes.spines[:].set_visible(False)
         if texts:
-            names = [text[:8] for text in texts]
             turned = 90 if longest > 1 else 0
-            axes.set_xticks(range(keys), names[:keys], rotation=turned, parse_math=False)
-            axes.set_yticks(range(queries), names[-queries:], parse_math=False)
+            axes.set_xticks(range(keys), texts[:keys], rotation=turned, parse_math=False)
+            axes.set_yticks(range(queries), texts[-queries:], parse_math=False)
         else:
             axes.locator_params(integer=True, nbins=4)
     layout: Any = figure.get_layout_engine()
@@ -156,8 +155,3 @@ def _weights(shape: Shape, queries: Any, keys: Any) -> Any:
     # kernel, which never computes them as a whole.
     rows = jnp.broadcast_to(jnp.eye(k.shape[2]), (*k.shape[:2], k.shape[2], k.shape[2]))
     return attend(q, k, rows, causal=shape.causal, window=shape.window, remembers=True)
-
-
-def _visible(token: Any) -> str:
-    """Returns a token as an axis label, with symbols for newlines, tabs and spaces."""
-    return str(token).translate({ord("\n"): "↵", ord("\t"): "⇥", ord(" "): "␣"})

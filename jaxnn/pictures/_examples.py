@@ -91,9 +91,7 @@ def examples(
     figure, panels = scheme.panels(len(places), columns, row, FOOT)
     room = 72 * scheme.WIDTH / columns - GAP  # points
     for number, (axes, place, chances) in enumerate(zip(panels, places, probabilities)):
-        draw = _image if is_image else _bars
-        example = np.clip(np.nan_to_num(inputs[place].astype(float)), *ends)
-        draw(axes, example, *ends, gid=f"example:{number}")
+        _draw(axes, inputs[place].astype(float), *ends, gid=f"example:{number}")
         _say(axes, said, int(labels[place]), chances, room)
     many = "The example" if len(places) == 1 else f"The {len(places)} examples"
     lost = not np.isfinite(probabilities).all()
@@ -119,17 +117,18 @@ def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
     return np.argsort(score if kind == "best" else -score, kind="stable")
 
 
-def _image(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
-    pixels = (example - low) / ((high - low) or 1.0)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", gid=gid)
-    axes.set_anchor("W")
-
-
-def _bars(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
-    colours = np.where(example > 0, SIGNED[2], SIGNED[0])
-    axes.bar(range(len(example)), example, 0.75, color=colours)
-    axes.axhline(0.0, color=FAINT, linewidth=0.5, gid=gid)
-    axes.set_ylim(*scheme.widened(min(low, 0.0), max(high, 0.0), 0.05))
+def _draw(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
+    """Draws the inputs of an example as an image, or as bars."""
+    example = np.clip(np.nan_to_num(example), low, high)
+    if example.ndim > 1:
+        pixels = (example - low) / ((high - low) or 1.0)
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", gid=gid)
+        axes.set_anchor("W")
+    else:
+        colours = np.where(example > 0, SIGNED[2], SIGNED[0])
+        axes.bar(range(len(example)), example, 0.75, color=colours)
+        axes.axhline(0.0, color=FAINT, linewidth=0.5, gid=gid)
+        axes.set_ylim(*scheme.widened(min(low, 0.0), max(high, 0.0), 0.05))
 
 
 def _say(

@@ -215,11 +215,6 @@ def _edge(source: Source) -> Iterator[Advice]:
             )
 
 
-def _watched(source: Source) -> str:
-    metric = source.contents.watch.get("metric")
-    return f"the {display_name(metric)}" if isinstance(metric, str) else "what was watched"
-
-
 def _ended(source: Source) -> Iterator[Advice]:
     status = source.contents.status
     if status == "interrupted":
@@ -230,10 +225,11 @@ def _ended(source: Source) -> Iterator[Advice]:
             "Run the same command again: it resumes from the newest checkpoint.",
         )
     elif source.result.get("status") == "stopped":
+        metric = source.contents.watch.get("metric")
+        what = f"the {display_name(metric)}" if isinstance(metric, str) else "what was watched"
         yield Advice(
             "It stopped early, as it was asked to",
-            f"After {count(source.step, 'training step')} {_watched(source)} had not improved"
-            " for a while.",
+            f"After {count(source.step, 'training step')} {what} had not improved for a while.",
             "The best state is saved: predict uses it. To train longer, raise Watch(patience=...).",
         )
 

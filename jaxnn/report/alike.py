@@ -5,39 +5,19 @@ if they are the same function. Checkpoints identify the data of a run by digests
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from jaxnn.catalog import contents
-from jaxnn.catalog import entries as catalog
-from jaxnn.checks import InvalidValue
 from jaxnn.formatting import brief
 from jaxnn.markup import cut
-from jaxnn.report.phrases import display_name, examples_of, listed, setting, spaced
+from jaxnn.report.phrases import display_name, examples_of, listed, setting, setting_words, spaced
 from jaxnn.report.source import Source
-from jaxnn.report.story import setting_words
 
 # The fields of an identity that are not hyper-parameters.
 _OTHERS = {"every", "evaluate_every", "members", "watch", "names", "key", "program", "data"}
 _HASH = re.compile(r"[0-9a-f]{10}(-\d+)?")  # a directory without a name given by the user
 _PROGRAM = "the program, which is the network, the loss and the optimizer"
 _LETTERS = 36  # maximum length of the settings in a name
-
-
-def identity(source: Source) -> dict[str, Any]:
-    """Returns the identity in the checkpoints of a run; for a sweep, the part that all runs share.
-
-    It is `{}` for a run without a checkpoint.
-    """
-    known = source.contents.newest.get("identity")
-    if known is not None:
-        return known
-    try:
-        parts = [contents.read(path) for path in catalog.parts(source.contents.path) if source.many]
-    except InvalidValue:  # a newer jaxnn has written the checkpoint
-        return {}
-    first, *others = [part.newest.get("identity", {}) for part in parts] or [{}]
-    return {n: v for n, v in first.items() if all(n in each and each[n] == v for each in others)}
 
 
 def is_sweep(source: Source) -> bool:
@@ -47,7 +27,7 @@ def is_sweep(source: Source) -> bool:
 
 def chosen(source: Source) -> dict[str, Any]:
     """Returns the hyper-parameters of a run; for a sweep, those of its best setting."""
-    known = identity(source)
+    known = source.identity
     single = known.get("members") is None
     values = {
         name: value
@@ -72,19 +52,15 @@ def differing(runs: dict[str, Source]) -> list[str]:
 
 def labelled(runs: dict[str, Source]) -> dict[str, Source]:
     """Returns the runs by descriptive names; a run named by a hash has the hash at the end."""
-    fields = [name for name in differing(runs) if name != "steps"]
-    return {_label(name, source, fields): source for name, source in runs.items()}
-
-
-def _label(name: str, source: Source, fields: Sequence[str]) -> str:
-    values = chosen(source)
-    if not _is_hashed(source):
-        return name
-    short = [f for f in fields if isinstance(values.get(f), str | int | float)]
-    words = [f"{spaced(field)} {setting(values[field])}" for field in short]
-    while len(", ".join(words)) > _LETTERS:
-        words.pop()
-    return f"{' · '.join(filter(None, [_experiment(source), ', '.join(words)]))} ({name})"
+    fields, labels = [name for name in differing(runs) if name != "steps"], {}
+    for name, source in runs.items():
+        values = {f: v for f, v in chosen(source).items() if isinstance(v, str | int | float)}
+        words = [f"{spaced(field)} {setting(values[field])}" for field in fields if field in values]
+        while len(", ".join(words)) > _LETTERS:
+            words.pop()
+        head = " · ".join(filter(None, [_experiment(source), ", ".join(words)]))
+        labels[f"{head} ({name})" if _is_hashed(source) else name] = source
+    return labels
 
 
 def _is_hashed(source: Source) -> bool:
@@ -111,7 +87,7 @@ def short(runs: dict[str, Source]) -> dict[str, str]:
 
 def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
     """Returns the facts that differ, are equal, and are unknown, apart from hyper-parameters."""
-    each = [identity(source) for source in runs.values()]
+    each = [source.identity for source in runs.values()]
     parts = dict.fromkeys(name for known in each for name in known if name.startswith("data "))
     names = {name: f"the {examples_of(name.removeprefix('data '))}" for name in parts}
     differ, same, unknown = [], [], []
@@ -137,7 +113,9 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
         return None
     kinds = _known(runs, lambda source: source.recorded.about.get("kind"))
     # Different losses are distinguished by the other reported metrics.
-    reported = {frozenset(_metrics(source, part)) for source in runs.values()}
+    start, rate = f"{part}/", f"{part}/learning_rate"
+    names = ((n for n in s.outcome if n.startswith(start) and n != rate) for s in runs.values())
+    reported = {*map(frozenset, names)}
     if len(kinds) > 1 or len(reported) > 1:
         return "they report different metrics, so that their losses need not be the same function"
     return None
@@ -160,9 +138,4 @@ def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:
 
 def data_of(source: Source, part: str) -> Any:
     """Returns the digest of a dataset; `None` if it is unknown."""
-    return identity(source).get("data" if part == "train" else f"data {part}")
-
-
-def _metrics(source: Source, part: str) -> list[str]:
-    names = (name.partition("/") for name in source.outcome)
-    return [name for at, _, name in names if at == part and name != "learning_rate"]
+    return source.identity.get("data" if part == "train" else f"data {part}")

@@ -93,13 +93,14 @@ def of_runs(runs: dict[str, Source]) -> Markup:
     ranking = (source.contents.metric for source in runs.values())
     metric = next((name for name in ranking if name in common), common[0])
     shown = rendered([_results, _curves, _differences], runs, metric, common)
-    return page(f"{len(runs)} runs compared", sentence(runs, metric), ["comparison"], shown)
+    heading = sentence(runs, metric, common)
+    return page(f"{len(runs)} runs compared", heading, ["comparison"], shown)
 
 
-def sentence(runs: dict[str, Source], metric: str) -> str:
+def sentence(runs: dict[str, Source], metric: str, common: list[str]) -> str:
     """Returns a sentence that names the best run, or explains why the runs cannot be ranked."""
     part = metric.partition("/")[0]
-    others = [name for name in check_comparable(runs) if name.partition("/")[0] == part]
+    others = [name for name in common if name.partition("/")[0] == part]
     wanted = [name for name in (metric, *others) if not name.endswith("/learning_rate")]
     obstacles = [alike.obstacle(runs, name) for name in wanted]
     if None not in obstacles:
@@ -173,7 +174,7 @@ def _remarks(
             f"It is not recorded on which examples the {display_name(metric)} of {of} was measured."
             " They are assumed to be the same."
         )
-    programs = {str(alike.identity(source).get("program")) for source in runs.values()}
+    programs = {str(source.identity.get("program")) for source in runs.values()}
     losses = [name for name, why in obstacles.items() if name.endswith("loss") and not why]
     if len(programs) > 1 and losses:
         yield (
@@ -198,10 +199,8 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
         return note
     part = metric.partition("/")[0]
     wanted = [cut(name, LETTERS) for name in common if name.partition("/")[0] == part]
-    caption, title = (
-        f"Measured on the {examples_of(part)}, to the last report.",
-        "How the metrics of the runs went",
-    )
+    caption = f"Measured on the {examples_of(part)}, to the last report."
+    title = "How the metrics of the runs went"
     return join(drawn(curves(rows_of, wanted), "curves-picture", title, caption), note)
 
 

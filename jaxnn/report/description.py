@@ -108,12 +108,14 @@ def _speed(source: Source) -> Markup | None:
     """The speed and memory of the run on its machine."""
     speed, rows = source.contents.speed, _times(source)
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
+    share = speed.get("data_wait_share")
+    waited = f", {percent(share)} of it" if isinstance(share, float) else ""
     places = (
         ("training steps in a second, without compiling", "steps_per_second", number),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
-        ("waiting for data", "data_wait_seconds", lambda v: _waiting(v, speed)),
+        ("waiting for data", "data_wait_seconds", lambda v: f"{time(v)}{waited}"),
         ("examples that could not be read", "examples_skipped", number),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
@@ -123,11 +125,6 @@ def _speed(source: Source) -> Markup | None:
             rows.append([name, words(value)])
     rows.append(["size of its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], rows)
-
-
-def _waiting(value: float, speed: Mapping[str, Any]) -> str:
-    share = speed.get("data_wait_share")
-    return f"{time(value)}, {percent(share)} of it" if isinstance(share, float) else time(value)
 
 
 def _times(source: Source) -> list[list[Any]]:

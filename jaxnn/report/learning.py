@@ -285,6 +285,6 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
     count = max(1, min(every, FILTERS, PIXELS // filters[:, 0].size))
     count -= count % 8 if 8 < count < every else 0
     filters = filters[:, :count]
-    scale = float(np.nanpercentile(np.abs(filters), SATURATED)) if filters.size else 1.0
+    scale = float(np.nanpercentile(np.abs(filters), SATURATED))
     size = " Each is the mean of four pixels of an input." if small else None
     return filled("filters.html", count=count, size=size), levels(filters, scale)

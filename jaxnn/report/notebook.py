@@ -45,8 +45,10 @@ def run(
         for name, value in ends.items()
     ]
     if members is not None:
-        heads = ("metric", "least", "median", "most")
-        lines = [(name, *map(_word, _spread(value))) for name, value in reached.items()]
+        heads, lines = ("metric", "least", "median", "most"), []
+        for name, values in reached.items():
+            finite = [x for x in values if x is not None and math.isfinite(x)] or [math.nan]
+            lines.append((name, *(_word(float(of(finite))) for of in (np.min, np.median, np.max))))
     table = display.columns(heads, lines)
     return display.block(element("div", title), table, _curves(history), _place(out))
 
@@ -90,12 +92,6 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     name = f"curves-{hashlib.sha256(repr(history).encode(errors='replace')).hexdigest()[:10]}"
     picture = drawn(figure, name, "learning curves")
     return element("div", picture, style=f"max-width: 30em; {_COLOURS}")
-
-
-def _spread(values: Any) -> list[float]:
-    """Returns the minimum, median and maximum of the finite values."""
-    finite = [each for each in values if each is not None and math.isfinite(each)] or [math.nan]
-    return [float(of(finite)) for of in (np.min, np.median, np.max)]
 
 
 def _word(value: Any) -> str:

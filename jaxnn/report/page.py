@@ -14,11 +14,11 @@ from pathlib import Path
 from jaxnn.markup import Markup, cut, element, join, listing, quoted
 from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
+from jaxnn.report.headline import notes, sentence
 from jaxnn.report.learning import learning
 from jaxnn.report.packed import text
 from jaxnn.report.sections import Section, filled, rendered, section, unbroken
 from jaxnn.report.source import Source, read
-from jaxnn.report.story import notes, sentence
 from jaxnn.storage import files
 
 

@@ -97,3 +97,8 @@ def listed(words: list[str], last: str = "and") -> str:
     ('a', 'a, b and c')
     """
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def setting_words(values: dict[str, Any]) -> str:
+    """Returns a setting as text: "learning rate 0.003"."""
+    return listed([f"{spaced(name)} {brief(value)}" for name, value in values.items()])

@@ -16,6 +16,7 @@ from jaxnn.catalog import sweeps
 from jaxnn.catalog.contents import Contents
 from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
+from jaxnn.checks import InvalidValue
 from jaxnn.report.examples import with_classes
 from jaxnn.report.units import columns_of, in_units
 from jaxnn.storage import json_files, recording
@@ -64,6 +65,19 @@ class Source:
     def result(self) -> dict[str, Any]:
         """The result; `{}` unless the run is finished."""
         return self.contents.result or {}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The identity in its checkpoints; of a sweep, what all runs share; `{}` if unknown."""
+        known = self.contents.newest.get("identity")
+        if known is not None:
+            return known
+        try:
+            parts = [read_contents(path) for path in catalog.parts(self.contents.path) if self.many]
+        except InvalidValue:  # a newer jaxnn has written the checkpoint
+            return {}
+        first, *others = [part.newest.get("identity", {}) for part in parts] or [{}]
+        return {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
 
     @property
     def last(self) -> dict[str, Any]:
@@ -196,7 +210,12 @@ def _population(content: Contents) -> tuple[list, list, list] | None:
     members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)
     if not isinstance(members, int) or members < 1:
         return None
-    config = {n: v for n, v in (content.config or {}).items() if _is_column(v, members)}
+    config = {
+        name: values
+        for name, values in (content.config or {}).items()
+        if isinstance(values, list) and len(values) == members > 1
+        if all(isinstance(value, int | float | str) for value in values)
+    }
     columns = {name: values for name, values in config.items() if name != "seed"}
     fields = [name for name, values in columns.items() if len(set(values)) > 1]
     seeds = config.get("seed", [*range(members)])
@@ -211,8 +230,3 @@ def _population(content: Contents) -> tuple[list, list, list] | None:
     except (ValueError, TypeError, KeyError, IndexError):
         return None
     return table, fields, [(content.journal.rows, [*range(members)])]
-
-
-def _is_column(value: Any, members: int) -> bool:
-    scalars = isinstance(value, list) and all(isinstance(v, int | float | str) for v in value)
-    return scalars and len(value) == members > 1

@@ -1,7 +1,6 @@
 """The sections about many networks: the best setting, and the variation over seeds."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
 from jaxnn.report import results
 from jaxnn.report.description import alone, code
-from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
+from jaxnn.report.phrases import display_name, figure, listed, setting_words, spaced, value_of
 from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
-from jaxnn.report.story import setting_words
 from jaxnn.storage import command as commands
 
 CURVES = 5  # number of best settings whose curves are drawn
@@ -36,12 +34,20 @@ def _winner(source: Source) -> Markup | None:
     """The hyper-parameters that are best on average. The sections about a network show the best one
     with these hyper-parameters.
     """
-    best = sweeps.best_row(source.table, source.fields, source.metric, source.lower_is_better)
-    row = source.table[best]
-    values = {name: row[name] for name in (*source.fields, "seed")}
-    command = alone(commands.read(source.contents.path), values)
+    metric, best, first = source.metric, source.settings[0], source.ranked[0]
+    count, names = best.runs - best.diverged, (*source.fields, "seed")
+    average = f" on average over {count} networks" if count > 1 else ""
+    words = element("b", quoted(setting_words(best.values)))
+    reached = f"{display_name(metric)} {figure(metric, best.mean)}"
+    lines = [join("The best setting: ", words, f", with {reached}{average}.")]
+    if len(source.settings) < len(source.table) and math.isfinite(source.value(first)):
+        which = quoted(setting_words({name: first[name] for name in names}))
+        value = figure(metric, source.value(first))
+        lines.append(join("The best single network: ", value, ", of ", which, "."))
+    row = source.table[sweeps.best_row(source.table, source.fields, metric, source.lower_is_better)]
+    command = alone(commands.read(source.contents.path), {name: row[name] for name in names})
     return join(
-        *[element("p", line) for line in _best(source)],
+        *[element("p", line) for line in lines],
         command and element("p", "Trained alone, with a page of its own:"),
         command and code(cut(command, 2000), "The command that trains the best network alone"),
     )
@@ -72,20 +78,6 @@ def _cells(source: Source) -> str:
         return f"{cell} a setting, the mean of its networks."
     words = listed([spaced(name) for name in axes])
     return f"{cell} the mean of all networks of the same {words}."
-
-
-def _best(source: Source) -> Iterator[Markup]:
-    """Yields sentences about the setting that is best on average, and the best single network."""
-    metric, best, first = source.metric, source.settings[0], source.ranked[0]
-    count = best.runs - best.diverged
-    average = f" on average over {count} networks" if count > 1 else ""
-    words = element("b", quoted(setting_words(best.values)))
-    reached = f"{display_name(metric)} {figure(metric, best.mean)}"
-    yield join("The best setting: ", words, f", with {reached}{average}.")
-    if len(source.settings) < len(source.table) and math.isfinite(source.value(first)):
-        which = quoted(setting_words({name: first[name] for name in (*source.fields, "seed")}))
-        value = figure(metric, source.value(first))
-        yield join("The best single network: ", value, ", of ", which, ".")
 
 
 @section("ranking", "The settings, best first")

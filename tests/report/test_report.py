@@ -16,8 +16,8 @@ from jaxnn.__main__ import main
 from jaxnn.pictures._network import drawn_order
 from jaxnn.report import source as sources
 from jaxnn.report.advice import advice
+from jaxnn.report.headline import sentence
 from jaxnn.report.packed import levels, pixels, png, shares
-from jaxnn.report.story import sentence
 from jaxnn.storage import recording
 from tests.pages import HOSTILE, Page, page_of, plain
 from tests.recorded import MOMENTS, curve, digits, write
@@ -228,7 +228,7 @@ def test_an_unfinished_run_says_how_far_it_came(tmp_path):
     digits(tmp_path, finished=False, steps=120)
     page = page_of(tmp_path)
     heading = plain(page.all("h1")[0]["text"])
-    assert heading.startswith("When it was interrupted, the network gets ")
+    assert heading.startswith("It was interrupted; so far the network gets ")
     assert "after 120 of 240 training steps in 0.8 seconds" in heading
     assert "It was interrupted before its end" in advised(tmp_path)
     assert "learning" in [each["id"] for each in page.all("section")]

@@ -55,7 +55,7 @@ def test_results_are_the_last_and_the_best_of_all_rows(run):
         assert last == said(name, rows[-1][name])
         assert (best, step) == (said(name, top[name]), f"{top['step']}")
     share = plain(percent(rows[-1]["test/accuracy"]))
-    begin = "The network" if steps == 240 else "When it was interrupted, the network"
+    begin = "The network" if steps == 240 else "It was interrupted; so far the network"
     heading = plain(page.all("h1")[0]["text"])
     assert heading.startswith(f"{begin} gets {share} of the") and "right" in heading
 
