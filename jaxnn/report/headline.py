@@ -53,7 +53,8 @@ def sentence(source: Source) -> str:
         done = f"{source.step:,} of {planned:,} training steps"
     took = f"after {done}" + (f" in {time(seconds)}" if seconds is not None else "")
     if source.best_step is not None:
-        took = f"in its best state, of step {source.best_step:,}; it ended {took}"
+        ended = "; it ended" if begin == "The" else ","
+        took = f"in its best state, of step {source.best_step:,}{ended} {took}"
     return f"{begin} {what}, {took}."
 
 

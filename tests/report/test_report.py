@@ -232,6 +232,9 @@ def test_an_unfinished_run_says_how_far_it_came(tmp_path):
     assert "after 120 of 240 training steps in 0.8 seconds" in heading
     assert "It was interrupted before its end" in advised(tmp_path)
     assert "learning" in [each["id"] for each in page.all("section")]
+    best = Path(__file__).parents[1] / "golden" / "format-3" / "adapted"  # watches a metric
+    told = plain(sentence(sources.read(best)))
+    assert "in its best state, of step 6, after 12 training steps in 10 seconds." in told
 
 
 def test_a_run_that_diverged_says_so_and_has_gaps(tmp_path):
