@@ -12,18 +12,17 @@ import pkgutil
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from jaxnn.storage import files
+from jaxnn.storage import files, shards
 
 ROW, SAVE = r"/metrics\.jsonl$", r"checkpoints/\.draft-\d+-\w+"
 
-# {name: (function, moment, words)}. `file:write` is a write of `files.write`.
+# {name: (function, moment, words)}. `file:open` and `file:write` are those of `files` and `shards`.
 POINTS = {
     # Before the training.
     "traced": ("jaxnn.driver._train:trace_step", "after", ""),
@@ -46,12 +45,12 @@ POINTS = {
     # Saving.
     "folder made": ("pathlib:Path.mkdir", "after", r"/checkpoints$"),
     "draft made": ("pathlib:Path.mkdir", "after", SAVE),
-    "arrays begun": ("jaxnn.storage.checkpoints:write_arrays", "during 2", ""),
-    "half of the arrays": ("jaxnn.storage.checkpoints:write_arrays", "during 9", ""),
-    "arrays written": ("jaxnn.storage.checkpoints:write_arrays", "after", ""),
-    "reading back": ("jaxnn.storage.checkpoints:read_arrays", "before", SAVE),
-    "arrays unforced": ("os:fsync", "before", SAVE + "/arrays/"),
-    "arrays forced": ("os:fsync", "after", SAVE + "/arrays$"),
+    "arrays begun": ("file:open", "after", SAVE + "/shards-"),
+    "half of the arrays": ("file:write", "half", SAVE + "/shards-"),
+    "arrays written": ("jaxnn.storage.shards:_write", "after", ""),
+    "reading back": ("jaxnn.storage.shards:_read", "before", SAVE),
+    "arrays unforced": ("os:fsync", "before", SAVE + "/shards-"),
+    "arrays forced": ("os:fsync", "after", SAVE + "/shards-"),
     "half of the manifest": ("file:write", "half", "draft-manifest"),
     "manifest unforced": ("os:fsync", "before", "draft-manifest"),
     "manifest unnamed": ("os:replace", "before", r"-> \S*manifest\.json"),
@@ -85,7 +84,6 @@ DISK = {
     "file write": ("file:write", "half", SAVE),
     "fsync": ("os:fsync", "before", f"{SAVE}|{ROW}|/checkpoints$"),
     "rename": ("os:replace", "before", SAVE),
-    "engine's rename": ("os:rename", "before", SAVE),
     "mkdir": ("os:mkdir", "before", f"{SAVE}|/checkpoints$"),
 }
 
@@ -127,9 +125,6 @@ def arm(
             if hit and moment == "half":
                 function(args[0], bytes(args[1])[: len(args[1]) // 2])
                 _do(act)
-            if hit and moment.startswith("during"):
-                watch = args[0].parent, int(moment.split()[1])
-                threading.Thread(target=_act_at, args=(*watch, act), daemon=True).start()
             result = function(*args, **kwargs)
             if hit and moment == "after":
                 _do(act)
@@ -147,9 +142,11 @@ def arm(
         def opened(path, mode):
             return io.BufferedWriter(raw(path, mode)) if mode == "wb" else open(path, mode)
 
-        patch(files, "open", opened)
+        for module in (files, shards):
+            patch(module, "open", opened)
     elif target == "file:open":
-        patch(files, "open", around(open))
+        for module in (files, shards):
+            patch(module, "open", around(open))
     else:
         owner, name = re.fullmatch(r"(.+)[:.](\w+)", target).groups()
         owner = pkgutil.resolve_name(owner)
@@ -195,10 +192,3 @@ def _do(act: str) -> None:
     for name in act.split():
         os.kill(os.getpid(), signal.SIGKILL if name == "kill" else getattr(signal, name))
         time.sleep(0.1)  # until it is served, by the main thread
-
-
-def _act_at(folder: Path, count: int, act: str) -> None:
-    """Acts when there are so many files and folders."""
-    while sum(1 for _ in folder.rglob("*")) < count:
-        time.sleep(0.0005)
-    _do(act)

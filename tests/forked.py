@@ -18,7 +18,7 @@ import jax
 
 from tests import compiling
 
-PRELOADED = ["jaxnn", "experiments.command", "orbax.checkpoint", "tests.harness"]
+PRELOADED = ["jaxnn", "experiments.command", "tests.harness"]
 
 
 def context() -> Any:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,15 +97,10 @@ class Checkpointer:
         return plain(identity(self.training))
 
     def prepare(self) -> None:
-        """Compiles the copy of the state and imports Orbax in the background."""
-        like, fixed = self.training.whole_shapes(), self.training.fixed
-
-        def work():
-            if self.training.layout.members is None:  # the layout of members may still change
-                _lower(like, fixed).compile()
-            import_module("orbax.checkpoint")  # takes 0.2 s
-
-        self.background.start(work)
+        """Compiles the copy of the state in the background."""
+        if self.training.layout.members is None:  # the layout of members may still change
+            like, fixed = self.training.whole_shapes(), self.training.fixed
+            self.background.start(lambda: _lower(like, fixed).compile())
 
     def save_base(self, progress: Progress) -> None:
         """Saves the arrays that no step changes before the first step, unless they are saved.

@@ -1,7 +1,6 @@
 """Checkpoints, written atomically and verified with digests.
 
     checkpoints/000000000500/manifest.json      describes all arrays and files, with digests
-    checkpoints/000000000500/arrays/            the files of Orbax, or
     checkpoints/000000000500/shards-00000.bin   the parts of the arrays on each process
     checkpoints/base/                           arrays that no step changes, see `frozen`
 
@@ -22,13 +21,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxnn.checks import number, positive_integer
 from jaxnn.formatting import amount
 from jaxnn.scale import processes
 from jaxnn.storage import files, shards
-from jaxnn.storage.engine import read_arrays, write_arrays
+from jaxnn.storage.engine import read_arrays
 from jaxnn.storage.frozen import CorruptBase, check_base, discard_unused, read_base
 from jaxnn.storage.manifest import (
     FILE,
@@ -38,7 +35,6 @@ from jaxnn.storage.manifest import (
     check_same,
     corrupt,
     encode_manifest,
-    entry_of,
     leaves_in,
     leaves_of,
     read_manifest,
@@ -138,13 +134,9 @@ def write_checkpoint(
         files.rename(draft, folder / name(step))
 
     try:
-        if processes.count() == 1 and all(map(shards.is_whole, arrays)):
-            draft.mkdir()
-            publish(_write_whole(draft, leaves, arrays))
-        else:
-            draft.mkdir(exist_ok=True)
-            parts = shards.write_all(draft, leaves, arrays)
-            processes.agree("saved", lambda: publish(parts()))
+        draft.mkdir(exist_ok=True)
+        parts = shards.write_all(draft, leaves, arrays)
+        processes.agree("saved", lambda: publish(parts()))
     except BaseException as error:
         files.discard(draft)
         if isinstance(error, OSError) and _is_full(error):
@@ -152,25 +144,8 @@ def write_checkpoint(
         raise
 
 
-def _write_whole(
-    draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
-) -> list[dict[str, Any]]:
-    """Writes whole arrays, reads them back, and returns their entries in the manifest."""
-    write_arrays(draft / ARRAYS, arrays)
-    digests = [_digest(np.asarray(array)) for array in arrays]
-    try:
-        for number, array in read_arrays(draft / ARRAYS, leaves):
-            if _digest(array) != digests[number]:
-                raise ValueError(f"{leaves[number].name} does not read back as written")
-    except OSError:
-        raise
-    except Exception as error:  # Orbax raises errors of any type, such as for a removed draft
-        raise OSError(f"the draft {draft} cannot be used: {error}") from error
-    return [entry_of(leaf, digest) for leaf, digest in zip(leaves, digests)]
-
-
 def _is_full(error: OSError) -> bool:
-    # Orbax reports it only in the message.
+    # The error of another process is known only by its message.
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
@@ -224,11 +199,12 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
 def _read_whole(
     path: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Sequence[Any]
 ) -> list[Any]:
+    """Reads the arrays of format 1."""
     arrays: list[Any] = [None] * len(leaves)
     for at, array in read_arrays(path / ARRAYS, leaves):
         leaf = leaves[at]
         same = (str(array.dtype), array.shape) == (leaf.dtype, leaf.shape)
-        if not same or _digest(array) != entries[at]["sha256"]:
+        if not same or sha256(shards.as_bytes(array)).hexdigest() != entries[at]["sha256"]:
             raise corrupt(path, f"other bytes at {leaf.name}", "those that were written")
         arrays[at] = put(array, places[at])
     return arrays
@@ -343,7 +319,3 @@ def retained_steps(
     permanent = {step for step, each in manifests.items() if each.get("for_good")}
     newest = sorted(manifests, reverse=True)[: max(least, saving.last)]
     return {*newest, *ranked[: saving.best], *permanent}
-
-
-def _digest(array: np.ndarray) -> str:
-    return sha256(shards.as_bytes(array)).hexdigest()

@@ -53,13 +53,8 @@ def write_base(
 
 def _write(folder: Path, array: Any) -> list[Shard]:
     """Writes the parts of an array that this process is responsible for, and returns them."""
-    if shards.is_whole(array):
-        whole = tuple((0, n) for n in array.shape)
-        own = [(whole, array)] if processes.is_first() else []
-    else:
-        own = shards.own_parts(array)
     written = []
-    for bounds, data in own:
+    for bounds, data in shards.own_parts(array):
         content = shards.as_bytes(np.asarray(data))
         digest = sha256(content).hexdigest()
         path = folder / digest

@@ -4,8 +4,9 @@ It contains the sha256 of each array's bytes in memory, so that no storage error
 sha256 of each file, and the sha256 of the manifest itself. Its content is used only after these
 are verified, and no name in it determines where anything is written.
 
-In format 1, arrays are whole, as written by Orbax. In format 2, arrays are in parts (see
-`shards`). In format 3, some arrays are in the base of the run (see `frozen`).
+In format 2, arrays are in parts (see `shards`). In format 3, some of them are in the base of the
+run (see `frozen`). In format 1, and for the other arrays of some older checkpoints of format 3,
+arrays are whole, as written by Orbax (see `engine`).
 """
 
 import functools
@@ -172,7 +173,7 @@ def encode_manifest(
 
     Args:
       fields: other fields of the manifest.
-      arrays: the entries of the arrays, from `entry_of` or `entry_of_parts`.
+      arrays: the entries of the arrays, from `entry_of`.
       folder: the folder of the checkpoint.
     """
     parts = _digests_of_parts(arrays)
@@ -185,22 +186,21 @@ def encode_manifest(
             known = (path.stat().st_size, parts[name]) if name in parts else files.digest(path)
             entries.append({"name": name, "size": known[0], "sha256": known[1]})
     files.force(folder)
-    number = 2 if any("shards" in each for each in arrays) else 1
-    number = 3 if any("base" in each for each in arrays) else number
+    number = 3 if any("base" in each for each in arrays) else 2
     content = {"format": number, **fields, "arrays": [*arrays], "files": entries}
     return encode({**content, "sha256": _own(content)}, indent=1)
 
 
-def entry_of(leaf: Leaf, sha256: str) -> dict[str, Any]:
-    """Returns the entry of a whole array."""
-    return {**asdict(leaf), "sha256": sha256}
-
-
-def entry_of_parts(leaf: Leaf, shards: Sequence[Shard]) -> dict[str, Any]:
+def entry_of(leaf: Leaf, shards: Sequence[Shard]) -> dict[str, Any]:
     """Returns the entry of an array in parts."""
     ordered = sorted(shards, key=lambda shard: shard.bounds)
-    digest = ordered[0].sha256 if len(ordered) == 1 else _joined(each.sha256 for each in ordered)
-    return {**entry_of(leaf, digest), "shards": [each.as_json() for each in ordered]}
+    parts = [each.as_json() for each in ordered]
+    return {**asdict(leaf), "sha256": _digest(ordered), "shards": parts}
+
+
+def _digest(parts: Sequence[Shard]) -> str:
+    """Returns the digest of an array from those of its parts, in order."""
+    return parts[0].sha256 if len(parts) == 1 else _joined(each.sha256 for each in parts)
 
 
 def _joined(digests: Iterable[str]) -> str:
@@ -326,10 +326,15 @@ def _check_content(content: dict[str, Any]) -> None:
     if len({"shards" in each for each in own}) > 1:
         raise ValueError("some of its arrays are in parts")
     for leaf, each in zip(leaves, content["arrays"]):
+        if "base" not in each and "shards" not in each:
+            continue
+        parts = [from_json(part) for part in each.get("base", each.get("shards"))]
         if "base" in each:
-            check_whole_files(leaf, [from_json(part) for part in each["base"]])
-        elif "shards" in each:
-            check_parts(leaf, [from_json(shard) for shard in each["shards"]], sizes)
+            check_whole_files(leaf, parts)
+        else:
+            check_parts(leaf, parts, sizes)
+        if each["sha256"] != _digest(parts):
+            raise ValueError(f"the parts of {leaf.name} have another digest")
     if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
         raise ValueError("a file has a name that is not allowed")
 

@@ -1,9 +1,10 @@
-"""Sharded arrays: each process writes its own parts, and reads the parts that it needs.
+"""The bytes of arrays: each process writes its own parts, and reads the parts that it needs.
 
 A process appends the bytes of its parts to one file, such as `shards-00002.bin`. The manifest lists
-the bounds, the offset and the sha256 of each part. A replicated part is written once. No process
-collects other parts: a host stores its own parts, and one more array while it reads. An array can
-be read with any other sharding, from the parts that overlap with the requested ones.
+the bounds, the offset and the sha256 of each part. An array without shards is a single part, and a
+replicated part is written once. No process collects other parts: a host stores its own parts, and
+one more array while it reads. An array can be read with any other sharding, from the parts that
+overlap with the requested ones.
 """
 
 import os
@@ -19,15 +20,10 @@ from jax.sharding import Sharding
 
 from jaxnn.scale import processes
 from jaxnn.storage import files
-from jaxnn.storage.manifest import Leaf, entry_of_parts
+from jaxnn.storage.manifest import Leaf, entry_of
 from jaxnn.storage.parts import Bounds, Shard, bounds_of, from_json
 
 Array = jax.Array | np.ndarray | np.generic
-
-
-def is_whole(array: Array) -> bool:
-    """Returns whether an array is on the host, or fully replicated."""
-    return not isinstance(array, jax.Array) or array.is_fully_replicated
 
 
 def write_all(
@@ -46,12 +42,17 @@ def written_parts(
 
     Returns:
       A function for the first process that returns the manifest entries of the arrays. It raises
-      `OSError` if any process could not write its parts.
+      `OSError` if another process could not write its parts.
+
+    Raises:
+      OSError: if a single process cannot write them.
     """
     try:
         parts = [[shard.as_json() for shard in mine] for mine in write()]
         outcome = {"parts": parts, "error": None}
     except OSError as error:
+        if processes.count() == 1:
+            raise
         outcome = {"parts": [], "error": str(error)}
     outcomes = processes.report(name, outcome) or []
 
@@ -61,7 +62,7 @@ def written_parts(
                 raise OSError(f"process {number} could not write its part: {each['error']}")
         every = zip(leaves, *(each["parts"] for each in outcomes))
         return [
-            entry_of_parts(leaf, [from_json(shard) for own in mine for shard in own])
+            entry_of(leaf, [from_json(shard) for own in mine for shard in own])
             for leaf, *mine in every
         ]
 
@@ -86,15 +87,20 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
         os.fsync(file.fileno())
     with open(path, "rb") as file:
         for array, mine in zip(arrays, parts):
-            for shard in mine:
-                content = _read(file, shard.offset, shard.num_bytes(array.dtype))
-                if sha256(content).hexdigest() != shard.sha256:
-                    raise OSError(f"{path.name} does not read back as written")
+            if any(_read(file, shard, array.dtype) is None for shard in mine):
+                raise OSError(f"{path.name} does not read back as written")
     return parts
 
 
-def own_parts(array: jax.Array) -> Iterator[tuple[Bounds, Any]]:
-    """Yields the parts that this process writes: of replicas, only the one with number 0."""
+def own_parts(array: Array) -> Iterator[tuple[Bounds, Any]]:
+    """Yields the parts that this process writes: of replicas, only the one with number 0.
+
+    The first process writes arrays that are on the host, or fully replicated.
+    """
+    if not isinstance(array, jax.Array) or array.is_fully_replicated:
+        if processes.is_first() and array.size:
+            yield _whole(array.shape), array
+        return
     for shard in array.addressable_shards:
         if shard.replica_id == 0 and shard.data.size:
             yield bounds_of(shard.index, array.shape), shard.data
@@ -106,12 +112,15 @@ def as_bytes(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _read(file: BufferedReader, offset: int, size: int) -> bytearray:
-    content = bytearray(size)
-    file.seek(offset)
-    if file.readinto(content) != size:
-        raise ValueError(f"{Path(file.name).name} is too short")
-    return content
+def _whole(shape: Sequence[int]) -> Bounds:
+    return tuple((0, n) for n in shape)
+
+
+def _read(file: BufferedReader, shard: Shard, dtype: Any) -> bytes | None:
+    """Returns the bytes of a part, or `None` if they are not those that were written."""
+    file.seek(shard.offset)
+    content = file.read(shard.num_bytes(dtype))
+    return content if sha256(content).hexdigest() == shard.sha256 else None
 
 
 def read_all(
@@ -136,8 +145,7 @@ def read_all(
     for entry, leaf, place in zip(entries, leaves, places):
         shards = [from_json(shard) for shard in entry["shards"]]
         if place is None:
-            whole = tuple((0, n) for n in leaf.shape)
-            arrays += _read_parts(folder, leaf, shards, [whole])
+            arrays += _read_parts(folder, leaf, shards, [_whole(leaf.shape)])
             continue
         indices = place.addressable_devices_indices_map(leaf.shape).values()
         wanted = list({bounds_of(index, leaf.shape): None for index in indices})
@@ -168,8 +176,8 @@ def _read_parts(
         if all(overlap is None for overlap in overlaps):
             continue
         with files.open_regular(folder / shard.file) as file:
-            content = _read(file, shard.offset, shard.num_bytes(leaf.dtype))
-        if sha256(content).hexdigest() != shard.sha256:
+            content = _read(file, shard, leaf.dtype)
+        if content is None:
             raise ValueError(f"other bytes at {leaf.name} in {shard.file}")
         data = np.frombuffer(content, dtype).reshape(shard.shape)
         for number, (bounds, overlap) in enumerate(zip(wanted, overlaps)):

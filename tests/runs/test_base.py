@@ -146,7 +146,7 @@ def test_a_checkpoint_with_all_arrays_resumes_too(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxnn.loop.unchanged.LEAST", 1 << 40)
     whole = fitted(tmp_path / "whole")
     stopped(tmp_path / "run")
-    assert read_manifest(checkpoints.folders(tmp_path / "run" / "checkpoints")[0])["format"] == 1
+    assert read_manifest(checkpoints.folders(tmp_path / "run" / "checkpoints")[0])["format"] == 2
     monkeypatch.undo()
     run = fitted(tmp_path / "run")
     assert_same_bits(run.state, whole.state)

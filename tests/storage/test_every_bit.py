@@ -11,7 +11,7 @@ import pytest
 from jaxnn import InvalidType
 from jaxnn.storage import checkpoints, manifest
 from jaxnn.storage.manifest import CorruptCheckpoint
-from tests.envelopes import TREE, read, read_newest, write
+from tests.envelopes import TREE, read, read_newest, write, write_format_1
 from tests.trees import assert_same_bits
 
 FLOATS = [0.0, -0.0, 1.5, math.inf, -math.inf, math.nan]
@@ -67,10 +67,12 @@ def test_every_bit_comes_back(name, tmp_path):
     assert_same_bits(restored, tree)
 
 
-def test_more_than_is_read_at_once_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnn.storage.engine.GROUP", 100)
+@pytest.mark.parametrize("group", [100, 1 << 26])
+def test_every_bit_of_an_older_checkpoint_comes_back(group, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxnn.storage.engine.GROUP", group)  # bytes that are read at once
     tree = {f"{n}": np.full((n, 3), n, np.float32) for n in range(14)}
-    assert_same_bits(read(write(tmp_path, tree), tree), tree)
+    tree |= {name: of_dtype(name) for name in sorted(manifest._DTYPES)}
+    assert_same_bits(read(write_format_1(tmp_path, tree), tree), tree)
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3b11fnuz", "uint4", "int2"])

@@ -71,8 +71,7 @@ def restored(folder, wanted, corrupt=None):
 @pytest.mark.parametrize("before", (1, 2))
 @pytest.mark.parametrize("after", (1, 2))
 def test_parts_are_read_onto_any_devices(before, after, tmp_path):
-    path = saved(tmp_path / "run", before)
-    assert read_manifest(path)["format"] == before  # whole arrays are saved as ever
+    saved(tmp_path / "run", before)
     _, found = restored(tmp_path / "run", like(after))
     for name, x in on(after).items():
         assert np.array_equal(plain(found[name]), plain(x)), name
@@ -101,7 +100,7 @@ def test_each_part_is_there_once(tmp_path):
 def test_no_more_than_a_part_and_what_is_wanted_is_read(tmp_path, monkeypatch):
     path, sizes = saved(tmp_path / "run", 2), []
     read = shards._read
-    monkeypatch.setattr(shards, "_read", lambda *a: sizes.append(a[2]) or read(*a))
+    monkeypatch.setattr(shards, "_read", lambda *a: sizes.append(a[1].num_bytes(a[2])) or read(*a))
     restored(tmp_path / "run", like(1))
     assert max(sizes) <= 12 * 8 * 4 // 2
     assert sum(sizes) == (path / "shards-00000.bin").stat().st_size

@@ -38,9 +38,9 @@ def spoil_digest(run):
 
 
 CORRUPTIONS = {
-    "a flipped bit": (lambda run: flip(largest(run)), "checkpoint 20", "with other bytes"),
+    "a flipped bit": (lambda run: flip(largest(run)), "checkpoint 20", "other bytes at "),
     "a short file": (lambda run: os.truncate(largest(run), 9), "checkpoint 20", "of 9 bytes"),
-    "a lost file": (lambda run: largest(run).unlink(), "checkpoint 20", "Got no arrays/"),
+    "a lost file": (lambda run: largest(run).unlink(), "checkpoint 20", "Got no shards-00000.bin"),
     "a new file": (
         lambda run: (manifest_of(run).parent / "new").touch(), "checkpoint 20", "not written with",
     ),
@@ -49,7 +49,7 @@ CORRUPTIONS = {
     "no rows in a manifest": (
         lambda run: reseal(manifest_of(run), rows="all"), "checkpoint 20", "without rows",
     ),
-    "another array": (spoil_digest, "checkpoint 20", "other bytes at state/"),
+    "another array": (spoil_digest, "checkpoint 20", "have another digest"),
     "no JSON": (spoil_text("config.json", "{", "["), "config.json", "cannot be read"),
     "a list": (
         lambda run: (run / "config.json").write_text("[]"), "config.json", "Got a list",

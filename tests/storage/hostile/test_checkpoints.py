@@ -1,12 +1,16 @@
-"""Checkpoints whose files are none, or lie to the engine with a manifest that agrees."""
+"""Checkpoints whose files are none, or lie with a manifest that agrees."""
 
 import json
+import shutil
+from hashlib import sha256
 
 import pytest
 import tensorstore
 
 from jaxnn import InvalidType, InvalidValue
-from jaxnn.storage.manifest import FORMAT
+from jaxnn.storage.checkpoints import read_checkpoint
+from jaxnn.storage.manifest import FORMAT, read_verified
+from tests.envelopes import write_format_1
 from tests.small import NEWEST, contents, reseal, seal
 from tests.storage.hostile.harm import (
     HARM,
@@ -20,7 +24,7 @@ from tests.storage.hostile.harm import (
 )
 from tests.trees import assert_same_bits
 
-# The engine leaves some of its own work unawaited when a file is not what it should be.
+# Orbax leaves some of its own work unawaited when a file is not what it should be.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -31,7 +35,7 @@ pytestmark = [
 # --- What is no file, or not that of a checkpoint ----------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "arrays/_METADATA"])
+@pytest.mark.parametrize("file", ["manifest.json", "shards-00000.bin"])
 @pytest.mark.parametrize("name", THINGS)
 def test_another_thing_in_the_place_of_a_file(small, name, file):
     out = small.copy()
@@ -57,24 +61,31 @@ def test_a_checkpoint_that_cannot_be_used_is_left_as_it_is(small, name):
     fields, error, words = OTHER[name]
     out = small.copy()
     seal(out / "checkpoints" / NEWEST, **fields)
+    reseal(out / "checkpoints" / NEWEST)
     untouched(small, out, error, words)
 
 
 WEIGHT = "state/params/weight"
+
+
+def reshaped(content):
+    content["arrays"][2]["shape"] = [3, 4]
+    content["arrays"][2]["shards"][0][2] = [[0, 3], [0, 4]]
+
+
 ARRAYS = {
     "a path": (of_array(name="../../x"), f"Got nothing at {WEIGHT}"),
     "a place on the disk": (of_array(name="/etc/passwd"), f"Got nothing at {WEIGHT}"),
     "another shape": (
-        of_array(shape=[3, 4]),
+        reshaped,
         rf"Got float32\[3, 4\] at {WEIGHT}; expected float32\[4, 3\] there",
     ),
-    "no array": (of_array(shape=[0, 1 << 60]), "Got float32"),
+    "no array": (
+        of_array(shape=[0, 1 << 60], shards=[], sha256=sha256().hexdigest()), "Got float32",
+    ),
     "another dtype": (of_array(dtype="int32"), rf"Got int32\[4, 3\] at {WEIGHT}"),
     "keys": (of_array(keys="rbg"), rf"Got rbg keys as float32\[4, 3\] at {WEIGHT}"),
     "in another order": (lambda content: content["arrays"].reverse(), "arrays in another order"),
-    "twice": (
-        lambda content: content["arrays"].append(content["arrays"][-1]), "arrays in another order",
-    ),
 }  # fmt: skip
 
 
@@ -85,14 +96,23 @@ def test_arrays_other_than_those_that_are_wanted(small, name):
     content = contents(out / "checkpoints" / NEWEST)
     edit(content)
     seal(out / "checkpoints" / NEWEST, **content)
+    reseal(out / "checkpoints" / NEWEST)
     untouched(small, out, InvalidType, words)
 
 
-# --- Files of the engine, with a manifest that agrees with them --------------------------------
+# --- Files of Orbax in an older checkpoint, with a manifest that agrees with them ---------------
+
+
+@pytest.fixture
+def older(small):
+    """Returns the newest checkpoint of a run, as an older version wrote it."""
+    folder = newest(small)
+    shutil.rmtree(folder)
+    return write_format_1(folder.parent, small.restored[12].trial, 12)
 
 
 def stored(**fields):
-    """What the engine's own files say of the weights."""
+    """What Orbax's own files say of the weights."""
 
     def change(folder):
         base = f"file://{folder / 'arrays'}/"
@@ -125,16 +145,15 @@ ENGINE = {
 
 
 @pytest.mark.parametrize("name", ENGINE)
-def test_files_of_the_engine_that_lie(small, name):
-    folder = newest(small)
-    ENGINE[name](folder)
-    reseal(folder)
-    refused(small, folder, f"Got arrays that cannot be read|other bytes at {WEIGHT}")
+def test_files_of_the_engine_that_lie(small, older, name):
+    ENGINE[name](older)
+    reseal(older)
+    refused(small, older, f"Got arrays that cannot be read|other bytes at {WEIGHT}")
 
 
 @pytest.mark.parametrize("name", ["more", "arrays/more.pkl", "arrays/d/more"])
-def test_a_pickle_among_the_files_is_not_read(small, name):
-    out = small.copy()
-    (out / "checkpoints" / NEWEST / name).write_bytes(HARM)
-    reseal(out / "checkpoints" / NEWEST)
-    assert_same_bits(small.restore(out).trial, small.restored[12].trial)
+def test_a_pickle_among_the_files_is_not_read(small, older, name):
+    (older / name).write_bytes(HARM)
+    reseal(older)
+    trial = small.restored[12].trial
+    assert_same_bits(read_checkpoint(older, read_verified(older), trial), trial)

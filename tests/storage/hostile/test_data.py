@@ -11,11 +11,10 @@ from tests.promises import counted
 from tests.small import there
 from tests.storage.hostile.harm import HARM
 
-# The engine leaves some of its own work unawaited when a file is not what it should be.
 pytestmark = [
     pytest.mark.slow,
+    # Of an archive that is refused, NumPy leaves its file open.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("torn_engine"),
 ]
 
 

@@ -7,12 +7,7 @@ from jaxnn.checks import Explained
 from tests.small import NEWEST, seal
 from tests.storage.hostile.harm import HARM, THINGS, left_out, replaced, untouched
 
-# The engine leaves some of its own work unawaited when a file is not what it should be.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("torn_engine"),
-]
+pytestmark = pytest.mark.slow
 
 
 def written(name, content):
