@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,9 @@ class Contents:
 
     def is_lower_better(self, metric: str) -> bool:
         """Whether lower values of a metric are better."""
-        if self.watch.get("metric") == metric and self.watch.get("better"):
-            return self.watch["better"] == "lower"
-        return outcome.is_lower_better(self._known, metric)
+        return outcome.is_lower_better(self._known, metric, self.watch)
 
-    @property
+    @cached_property
     def _known(self) -> dict[str, Any]:
         """The result, or its equivalent at this time for an unfinished run."""
         rows = self.journal.rows

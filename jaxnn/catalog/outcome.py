@@ -63,10 +63,10 @@ def sentence(result: Mapping[str, Any], part: str = "") -> str:
     return f"{words} ({where}; last: {describe(ends)})"
 
 
-def directions(known: Mapping[str, str | None], watch: Any = None) -> dict[str, dict[str, str]]:
+def directions(known: Mapping[str, str | None], watch: Any) -> dict[str, dict[str, str]]:
     """Returns the directions of metrics that differ from the default for their names.
 
-    >>> directions({"test/ppl": "lower", "test/loss": "lower", "test/own": None})
+    >>> directions({"test/ppl": "lower", "test/loss": "lower", "test/own": None}, None)
     {'better': {'test/ppl': 'lower'}}
     """
     known = {**known, **({watch.metric: watch.better} if watch else {})}
@@ -78,9 +78,13 @@ def directions(known: Mapping[str, str | None], watch: Any = None) -> dict[str, 
     return {"better": misleading} if misleading else {}
 
 
-def is_lower_better(result: Mapping[str, Any], metric: str) -> bool:
-    """Returns whether lower is better, from the result or else from the name of the metric."""
+def is_lower_better(
+    result: Mapping[str, Any], metric: str, watch: Mapping[str, Any] | None = None
+) -> bool:
+    """Returns whether lower is better, from the `Watch`, the result, or the name of the metric."""
     better = (result.get("better") or {}).get(metric)
+    if watch and watch.get("metric") == metric:
+        better = watch.get("better") or better
     return lower_is_better(metric) if better is None else better == "lower"
 
 
@@ -105,8 +109,8 @@ def best_steps(rows: Sequence[Mapping[str, Any]], watch: Mapping[str, Any]) -> A
       rows: the reports; for a population, a list of steps is returned.
       watch: the fields of the `Watch`.
     """
-    metric, better = str(watch.get("metric")), watch.get("better")
-    sign = -1.0 if (lower_is_better(metric) if better is None else better == "lower") else 1.0
+    metric = str(watch.get("metric"))
+    sign = -1.0 if is_lower_better({}, metric, watch) else 1.0
     known = [(row["step"], row[metric]) for row in rows if metric in row]
     many = [value for _, value in known if isinstance(value, list)]
 

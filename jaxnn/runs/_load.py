@@ -178,17 +178,15 @@ def _best_member(
     if not np.ndim(arrays[f"{prefix}/step"]):
         return None
     watch = content["identity"].get("watch")
-    if prefix == "best/state" and isinstance(watch, dict):
+    watch = watch if isinstance(watch, dict) else {}  # before 2026-12, it was a string
+    if prefix == "best/state" and watch:
         name, values, known = watch["metric"], arrays["best/value"], arrays["best/step"] > 0
     else:
         reported = [n.removeprefix("metrics/") for n in arrays if n.startswith("metrics/")]
-        watch, name = {}, next(name for name in (*METRICS, *reported) if name in reported)
+        name = next(n for n in (watch.get("metric"), *METRICS, *reported) if n in reported)
         # A diverged member may have no value.
         values, known = arrays[f"metrics/{name}"], arrays["status"] != DIVERGED
-    if watch.get("better"):
-        lower = watch["better"] == "lower"
-    else:
-        lower = outcome.is_lower_better(_result(run), name)
+    lower = outcome.is_lower_better(_result(run), name, watch)
     worse = np.where(known & ~np.isnan(values), values if lower else -values, np.inf)
     return int(np.argmin(worse))
 

@@ -45,22 +45,22 @@ class Draws:
 
 def linear_range(low: float, high: float, count: int) -> list[float]:
     """Returns `count` numbers from `low` to `high`, evenly spaced."""
-    return np.linspace(*_bounds("linear_range", low, high, count)).tolist()
+    return np.linspace(*bounds("linear_range", low, high, count)).tolist()
 
 
 def log_range(low: float, high: float, count: int) -> list[float]:
     """Returns `count` numbers from `low` to `high`, evenly spaced on a log scale."""
-    return np.geomspace(*_bounds("log_range", low, high, count, log=True)).tolist()
+    return np.geomspace(*bounds("log_range", low, high, count, log=True)).tolist()
 
 
 def random_range(low: float, high: float, count: int) -> Draws:
     """Returns `count` uniform draws between `low` and `high`; `sweep` draws them."""
-    return Draws(*_bounds("random_range", low, high, count), log=False)
+    return Draws(*bounds("random_range", low, high, count), log=False)
 
 
 def log_random_range(low: float, high: float, count: int) -> Draws:
     """Returns `count` log-uniform draws between `low` and `high`; `sweep` draws them."""
-    return Draws(*_bounds("log_random_range", low, high, count, log=True), log=True)
+    return Draws(*bounds("log_random_range", low, high, count, log=True), log=True)
 
 
 RANGES = {
@@ -153,7 +153,11 @@ def _unreadable(text: str, problem: str) -> InvalidValue:
     )
 
 
-def _bounds(where: str, low: Any, high: Any, count: Any, log: bool = False) -> tuple[Any, Any, int]:
+def bounds(where: str, low: Any, high: Any, count: Any, log: bool = False) -> tuple[Any, Any, int]:
+    """Returns the bounds and the count of a range; raises `Invalid` if they are none.
+
+    On a log scale, `log`, the lower bound is positive.
+    """
     number(where, "low", low, low=0.0 if log else -np.inf, open_low=True)
     number(where, "high", high, low=low, open_low=True)
     return low, high, positive_integer(where, "count", count)

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import positive, positive_integer
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.runs._fit import fit
+from jaxnn.search.ranges import bounds
 from jaxnn.typing import Array, Float, Hparams, Key
 
 
@@ -61,9 +61,7 @@ def learning_rate_range(
     Source: after Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section
     3.3, https://arxiv.org/abs/1506.01186, which raises the rate within a single run.
     """
-    positive("learning_rate_range", "low", low)
-    positive("learning_rate_range", "high", high - low)
-    positive_integer("learning_rate_range", "count", count)
+    low, high, count = bounds("learning_rate_range", low, high, count, log=True)
     rates = np.geomspace(low, high, count, dtype=np.float32)
     total = steps_of(steps, data, name="steps")
     begin = max(1, total - -(-total // 4))

@@ -27,13 +27,12 @@ def read(run: Path, name: str = FILE) -> Program | None:
     """
     try:
         digest, _, content = files.read(run / name).partition(b"\n")
-    except FileNotFoundError:
-        return None
-    about, _, code = content.partition(b"\n")
-    try:
+        about, _, code = content.partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
             raise ValueError(f"{len(content):,} bytes of another digest")
         return Program.from_json(json_files.decode(about), code)
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFile(
             "run directory",

@@ -105,6 +105,16 @@ def test_nothing_to_load_is_explained(tmp_path):
         jaxnn.load(tmp_path / "nowhere")
 
 
+def test_the_best_member_is_so_by_the_watched_metric(tmp_path):
+    """In the latest states too, and not by the metric of a run that watches none."""
+    watch = jaxnn.Watch("test/loss", better="higher")
+    run = trained(tmp_path, key=jax.random.split(KEY, 6), watch=watch)
+    worst = int(np.argmax(run.result["test/loss"]))
+    assert worst != int(np.argmax(run.result["test/accuracy"]))
+    assert jaxnn.load(tmp_path, "latest").member == worst
+    assert jaxnn.load(tmp_path).member == int(np.argmax(run.result["best/test/loss"]))
+
+
 def test_the_best_member_is_one_that_has_been_measured(tmp_path):
     """One that diverged before its first evaluation has no metric, and is never the best."""
     data = jaxnn.resident({"inputs": real(32, 4), "labels": real(32, 1)}, batch_size=8)

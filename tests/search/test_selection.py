@@ -255,5 +255,11 @@ def test_the_range_test_finds_where_training_breaks():
     assert 0.05 * 2 / hessian < tested.best < 2 / hessian
 
 
+def test_the_bounds_of_the_range_test_are_named_as_they_were_given():
+    data = jaxnn.resident(line(), batch_size=256)
+    with pytest.raises(jaxnn.InvalidValue, match=r"learning_rate_range: high .*Got high=0\.5;"):
+        jaxnn.search.learning_rate_range(straight(), data, key=jax.random.key(0), low=1.0, high=0.5)
+
+
 def test_statuses_are_named():
     assert STATUSES[RUNNING] == "running" and STATUSES[DIVERGED] == "diverged"

@@ -64,6 +64,10 @@ CORRUPTIONS = {
     "half a row": (
         lambda run: append(run / "metrics.jsonl", "{"), "metrics.jsonl", "has no end",
     ),
+    "a program that is a folder": (
+        lambda run: (run / "predict.bin").unlink() or (run / "predict.bin").mkdir(),
+        "predict.bin", "is not a file",
+    ),
     "a pipe": (
         lambda run: (run / "config.json").unlink() or os.mkfifo(run / "config.json"),
         "config.json", "is not a file",
