@@ -11,7 +11,6 @@ from dataclasses import asdict
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -23,7 +22,7 @@ from jaxnn.driver.feeding import feeding
 from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import is_good
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._advance import stepped
+from jaxnn.loop._advance import copy_arrays, stepped
 from jaxnn.loop._population import where
 from jaxnn.scale import processes
 from jaxnn.scale.memory import available, size
@@ -101,7 +100,7 @@ def diagnose(
 
 def first_bad(training: Training, trial: Any, end: int) -> Any:
     """Returns the state before the first non-finite step up to `end`; `None` if all are finite."""
-    state, learner = _copied(trial.state), training.learner
+    state, learner = copy_arrays(trial.state), training.learner
     feed = feeding(training.layout, training.data, end)
     try:
         while int(state.step) < end:
@@ -111,7 +110,7 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
                 if not bool(good):
                     return state
                 continue
-            before = _copied(state)
+            before = copy_arrays(state)
             window = measures.empty(training.metrics)
             state, window, _ = stepped(learner, state, window, data)
             if not bool(_is_good(state, window)):
@@ -122,11 +121,6 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
 
 
 _is_good = jax.jit(is_good)
-
-
-@jax.jit
-def _copied(tree):
-    return jax.tree.map(jnp.copy, tree)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -49,7 +49,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.loop.unchanged import unchanged
-from jaxnn.metrics.metric import Better, check_metrics
+from jaxnn.metrics.metric import check_metrics
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.placement import alone
 from jaxnn.streams._stream import Stream
@@ -169,8 +169,10 @@ def train(
             _check_metrics("evaluate", evaluated_metrics)
             shapes[name] = evaluated_metrics
         reported |= prefix_names(name, evaluated_metrics)
+    # Lower is better for a loss, if its metric says nothing.
     directions: dict[str, Any] = {
-        name: _direction(name, metric) for name, metric in reported.items()
+        name: metric.better or ("lower" if name.endswith("/loss") else None)
+        for name, metric in reported.items()
     }
     execution = execution or Execution()
     placement = learner.placement
@@ -200,14 +202,11 @@ def train(
         fixed=unchanged(program, state) if select is None else (),
         ranges=ranges,
     )
-    check_room(training)
-    check_selection(training)
+    if members is not None:
+        check_room(training)
+    if select is not None:
+        check_selection(training)
     return training
-
-
-def _direction(name: str, metric: measures.Metric) -> Better | None:
-    """Returns the direction in which a metric improves; lower is better for a loss."""
-    return metric.better or ("lower" if name.endswith("/loss") else None)
 
 
 def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:

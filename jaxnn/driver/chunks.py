@@ -21,7 +21,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
-from jaxnn.driver.feeding import Whole, are_ready, evaluate_streams, feeding, first_batches, traced
+from jaxnn.driver.feeding import Whole, are_ready, feeding, first_batches, sums_of, traced
 from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared
 from jaxnn.driver.selecting import selected
 from jaxnn.driver.trial import Trial, Watch, begin, report
@@ -127,7 +127,7 @@ class Training:
           step: the step at which the trial was saved.
           consume: whether arrays of the trial that are already on the mesh may be donated.
         """
-        layout = self._fitted()
+        layout = fitted(self.layout, self.width, self._compiled)
         if layout.placement is not None:
             forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
@@ -257,16 +257,6 @@ class Training:
         arguments = rest, trial.window, data, status, np.int32(0), constants
         return looped.lower(self.learner, None, *arguments)
 
-    def _fitted(self) -> Layout:
-        """Returns the layout with the largest width that memory allows.
-
-        Raises:
-          InvalidValue: if this is smaller than the requested width.
-        """
-        if self.form == "stepped":
-            return self.layout
-        return fitted(self.layout, self.width, self._compiled)
-
     def _compiled(self, layout: Layout) -> Any:
         """Compiles the program that trains the members of a device; training reuses it."""
         share = layout.slots // len(layout.devices)
@@ -307,11 +297,15 @@ class Training:
         return step // self.evaluate_every > before // self.evaluate_every or step == self.steps
 
     def _sums(self, placed: Placed, step: int) -> list[dict[str, Any]]:
-        """Evaluates on streams if an evaluation is due; returns the sums of the metrics."""
-        return evaluate_streams(
-            self.learner, placed, self.evaluations if self._evaluates(step) else {},
-            self.evaluated, self.meter, self.ranges,
-        )  # fmt: skip
+        """Evaluates on streams if an evaluation is due; returns the sums for each device."""
+        sums: list[dict[str, Any]] = [{} for _ in placed.parts]
+        due = self.evaluations if self._evaluates(step) else {}
+        for name, data in due.items():
+            if isinstance(data, Stream):
+                shapes, ranges = self.evaluated[name], self.ranges.get(name)
+                over = sums_of(self.learner, placed, data, shapes, self.meter, ranges)
+                sums = [own | {name: more} for own, more in zip(sums, over)]
+        return sums
 
     def _reported(
         self,

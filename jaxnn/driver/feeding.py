@@ -181,13 +181,12 @@ def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
         key = jnp.broadcast_to(key, (members,))[member]
     orders = jax.vmap(_order)(key) if key.shape else _order(key)
     if isinstance(orders, Tracer):
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), data.shapes().arrays)
-        first = jax.tree.map(lambda x: x[:1], zeros)
-        if members is None:
-            return first
-        return jax.tree.map(lambda x: x[None].repeat(len(slots), 0), first)
-    words = np.asarray(jax.random.key_data(orders))
-    batches = [data.first(own) for own in words.reshape(-1, words.shape[-1])]
+        shapes = data.shapes().arrays
+        zeros = jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), shapes)
+        batches = [zeros] * orders.size
+    else:
+        words = np.asarray(jax.random.key_data(orders))
+        batches = [data.first(own) for own in words.reshape(-1, words.shape[-1])]
     return batches[0] if members is None else jax.tree.map(lambda *xs: np.stack(xs), *batches)
 
 
@@ -234,48 +233,25 @@ def traced_in_order(data: Any) -> Any:
     return Block({**block.arrays, "weights": weights}, block.first)
 
 
-def evaluate_streams(
+def sums_of(
     learner: Learner,
     placed: Placed,
-    evaluations: dict[str, Any],
-    shapes: dict[str, Any],
-    meter: Meter | None = None,
-    ranges: dict[str, Ranges] | None = None,
+    data: Stream,
+    shapes: Any,
+    meter: Meter,
+    ranges: Ranges | None,
 ) -> list[dict[str, Any]]:
-    """Evaluates on the datasets that are streams.
+    """Evaluates on a stream; returns the sums of the metrics on each device.
 
     Args:
       learner: the learner that computes the metrics.
       placed: the trials to evaluate.
-      evaluations: the evaluation data by name.
-      shapes: the shapes of the metrics of a batch, by the name of the data.
+      data: the evaluation data.
+      shapes: the shapes of the metrics of a batch.
       meter: accumulates the cost of reading.
-      ranges: the range checks, by the name of the data.
-
-    Returns:
-      For each device, the sums of the metrics by the name of the data.
+      ranges: the range checks of the data.
     """
-    sums: list[dict[str, Any]] = [{} for _ in placed.parts]
-    for name, data in evaluations.items():
-        if isinstance(data, Stream):
-            states = [trial.state for trial in placed.parts]
-            over = sums_of(
-                learner, placed.layout, states, data, shapes[name], meter, (ranges or {}).get(name)
-            )
-            sums = [own | {name: more} for own, more in zip(sums, over)]
-    return sums
-
-
-def sums_of(
-    learner: Learner,
-    layout: Layout,
-    states: list[Any],
-    data: Stream,
-    shapes: Any,
-    meter: Meter | None = None,
-    ranges: Ranges | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluates on a stream; returns the sums of the metrics on each device."""
+    layout, states = placed.layout, [trial.state for trial in placed.parts]
 
     def put(fields, first):
         return put_blocks(layout, [fields] * len(states), first, None, size)

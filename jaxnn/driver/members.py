@@ -216,10 +216,7 @@ def directed(select: Select | None, directions: Mapping[str, Better | None]) -> 
 
 def check_room(training: Training) -> None:
     """Raises `InvalidValue` if the states of all members do not fit into memory."""
-    layout = training.layout
-    if layout.members is None:
-        return
-    one = training.shapes(1)
+    layout, one = training.layout, training.shapes(1)
     # Doubled below, since reordering members copies their states.
     held = size(one)
     if layout.placement is not None:
@@ -237,8 +234,6 @@ def check_room(training: Training) -> None:
 
 def check_selection(training: Training) -> None:
     """Raises if a selection has no population, or returns trials with another structure."""
-    if training.select is None:
-        return
     if training.layout.members is None:
         raise InvalidValue(
             "train",
@@ -248,6 +243,7 @@ def check_selection(training: Training) -> None:
             fix="Pass key=jaxnn.keys(range(16)), or leave select out",
         )
     trials = training.shapes(training.layout.slots)
+    assert training.select is not None
     after = jax.eval_shape(training.select, jax.ShapeDtypeStruct((), training.key.dtype), trials)
     if jax.tree.structure(after) != jax.tree.structure(trials) or after != trials:
         raise InvalidType(

@@ -37,9 +37,9 @@ def on_mesh(
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
-    alone = processes.count() == 1
-    if mesh is None and learner.placement is None and not (alone and members is not None):
-        mesh = _accelerators(data.batch_size)
+    if mesh is None and learner.placement is None:
+        several = members is None and uses_all(jax.devices(), data.batch_size)
+        mesh = all_devices() if several or processes.count() > 1 else None
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:
@@ -56,12 +56,6 @@ def on_mesh(
             fix=f"Pass batch_size={sizes}, or mesh(data={nearest(count, divisors(size))[0]})",
         )
     return learner
-
-
-def _accelerators(batch_size: int) -> Mesh | None:
-    """Returns a mesh of all devices if there are several processes or `uses_all`, else `None`."""
-    several = processes.count() > 1 or uses_all(jax.devices(), batch_size)
-    return all_devices() if several else None
 
 
 def uses_all(devices: Sequence[Any], batch_size: int) -> bool:

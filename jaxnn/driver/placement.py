@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
+from jaxnn.loop._advance import copy_arrays, take_rows
 from jaxnn.loop.statuses import EMPTY, RUNNING
 from jaxnn.loop.unchanged import filled, split
 from jaxnn.names import named_leaves
@@ -38,7 +39,7 @@ class Placed:
         """Applies `get` to all trials, and returns the results in the order of the members."""
         tree = self.layout.join([get(part) for part in self.parts])
         in_order = np.array_equal(self.slot, np.arange(self.layout.slots))
-        return tree if in_order else _rows(tree, self.slot)
+        return tree if in_order else take_rows(tree, self.slot)
 
     def rebalanced(self, active: np.ndarray) -> "Placed":
         """Returns the trials, redistributed over devices if that saves time."""
@@ -126,7 +127,7 @@ def laid_out(
     if layout.placement is not None:
         ((slots, _),) = layout.places
         there = spread(layout.placement, begin(slots) if saved is None else saved)
-        return [there if saved is None or consume else _copies(there)]
+        return [there if saved is None or consume else copy_arrays(there)]
     return [
         on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
         for slots, to in layout.places
@@ -234,13 +235,3 @@ def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
 def spread(placement: Placement, trial: Trial) -> Trial:
     """Puts the arrays of a trial on a mesh."""
     return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
-
-
-@jax.jit
-def _copies(tree):
-    return jax.tree.map(jnp.copy, tree)
-
-
-@jax.jit
-def _rows(tree, index):
-    return rows(tree, index)

@@ -63,10 +63,10 @@ def advance(
         return looped(learner, width, state, window, data, status, np.int32(n))
     # Members train one after another, since the stepped form avoids loops inside a program.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
-        own, key, own_status = _slot((state, window), data.key, status, slot)
+        own, key, own_status = take_rows(((state, window), data.key, status), slot)
         *own, _ = _steps(learner, *own, data.shuffled(key), n, own_status)
         state, window = _put((state, window), tuple(own), slot)
-    return state, window, _copy(state.step)
+    return state, window, copy_arrays(state.step)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
@@ -93,7 +93,7 @@ def stepped(learner, state, window, data, constants=()):
 
 def _steps(learner, state, window, data, n, status, constants=()):
     """Performs `n` steps of a single run, one program each; a stopped run does not change."""
-    before = None if status is None else _copy((state, window))
+    before = None if status is None else copy_arrays((state, window))
     token = None
     for _ in range(n):
         previous = token
@@ -114,13 +114,15 @@ def _unless_stopped(status, after, before):
 
 
 @jax.jit
-def _copy(tree):
+def copy_arrays(tree):
+    """Returns copies of all arrays, which another program may use up."""
     return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit
-def _slot(carry, keys, status, slot):
-    return rows((carry, keys, status), slot)
+def take_rows(tree, index):
+    """Returns the rows `index` of the leading axis of every array."""
+    return rows(tree, index)
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -62,11 +62,6 @@ class Executable:
         return jax.tree.unflatten(self.exported.in_tree, self.exported.in_avals)[0]
 
     @property
-    def outputs(self) -> Any:
-        """The shapes of the outputs."""
-        return jax.tree.unflatten(self.exported.out_tree, self.exported.out_avals)
-
-    @property
     def own(self) -> dict[str, Any]:
         """The arrays that the program reads, by name."""
         return {name: self.arrays[name] for name in self.signature[0]}

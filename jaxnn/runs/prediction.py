@@ -46,10 +46,7 @@ def write(run: Path, training: Training) -> None:
 def meaning(training: Training) -> dict[str, Any]:
     """Returns the kind of the outputs of a run, and their names in the objective."""
     try:
-        state = jax.eval_shape(training.trials).state
-        if training.layout.members is not None:
-            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
-        kind, bound = kind_of(training, state)[0], bind(training)
+        kind, bound = kind_of(training, state_shapes(training))[0], bind(training)
     except Exception:  # a custom learner may not support this
         return {"kind": "other", "names": []}
     return {"kind": kind, "names": [*bound.objective.names] if bound else []}

@@ -8,7 +8,7 @@ checkpoint can be used without its base, so a corrupt base is an error that name
 corrupt checkpoint is skipped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,17 @@ def _is_intact(path: Path, size: int) -> bool:
 
 def check_base(checkpoint: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Raises `CorruptBase` unless all base files of a checkpoint exist and have the right size."""
-    for name, path, size in _files(checkpoint, entries):
+    parts = [(entry, part) for entry in entries for part in map(from_json, entry["base"])]
+    for entry, part in parts:
+        path, size = checkpoint.parent / FOLDER / part.file, part.num_bytes(entry["dtype"])
         try:
             there = path.lstat()
         except OSError as error:
-            raise _error(checkpoint, name, str(error.strerror), f"{path}") from None
+            raise _error(checkpoint, entry["name"], str(error.strerror), f"{path}") from None
         if path.is_symlink() or not path.is_file() or there.st_size != size:
             got = f"{there.st_size:,} bytes" if path.is_file() else "something that is not a file"
-            raise _error(checkpoint, name, f"{got} at {path}", f"a file of {size:,} bytes")
+            got, expected = f"{got} at {path}", f"a file of {size:,} bytes"
+            raise _error(checkpoint, entry["name"], got, expected)
 
 
 def read_base(
@@ -115,16 +118,6 @@ def discard_unused(checkpoints: Path, manifests: Sequence[Mapping[str, Any]]) ->
         for path in (checkpoints / FOLDER).iterdir():
             if path.name not in used:
                 files.discard(path)
-
-
-def _files(
-    checkpoint: Path, entries: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, Path, int]]:
-    """Yields the name of the array, the path and the size of each base file of a checkpoint."""
-    for entry in entries:
-        for part in map(from_json, entry["base"]):
-            path = checkpoint.parent / FOLDER / part.file
-            yield entry["name"], path, part.num_bytes(entry["dtype"])
 
 
 def _error(checkpoint: Path, name: str, got: str, expected: str) -> CorruptBase:

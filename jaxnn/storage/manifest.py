@@ -194,8 +194,7 @@ def encode_manifest(
 def entry_of(leaf: Leaf, shards: Sequence[Shard]) -> dict[str, Any]:
     """Returns the entry of an array in parts."""
     ordered = sorted(shards, key=lambda shard: shard.bounds)
-    parts = [each.as_json() for each in ordered]
-    return {**asdict(leaf), "sha256": _digest(ordered), "shards": parts}
+    return {**asdict(leaf), "sha256": _digest(ordered), "shards": ordered}
 
 
 def _digest(parts: Sequence[Shard]) -> str:

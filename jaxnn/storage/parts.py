@@ -3,8 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,9 +12,8 @@ Bounds = tuple[tuple[int, int], ...]
 """The start and end of a part of an array along each axis."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A part of an array in a file.
+class Shard(NamedTuple):
+    """A part of an array in a file. In a manifest, it is the list of its fields.
 
     Attributes:
       file: the name of the file.
@@ -38,10 +36,6 @@ class Shard:
         """Returns the size of the part in bytes."""
         return num_bytes(self.shape, dtype)
 
-    def as_json(self) -> list[Any]:
-        """Returns the part as an entry of a manifest."""
-        return [self.file, self.offset, [list(pair) for pair in self.bounds], self.sha256]
-
 
 def num_bytes(shape: Sequence[int], dtype: str | np.dtype) -> int:
     """Returns the size of an array in bytes."""
@@ -49,7 +43,7 @@ def num_bytes(shape: Sequence[int], dtype: str | np.dtype) -> int:
 
 
 def from_json(value: Any) -> Shard:
-    """Returns a shard from the result of `as_json`."""
+    """Returns a shard from a manifest."""
     file, offset, bounds, digest = value
     return Shard(file, offset, tuple((start, end) for start, end in bounds), digest)
 

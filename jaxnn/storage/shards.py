@@ -48,8 +48,7 @@ def written_parts(
       OSError: if a single process cannot write them.
     """
     try:
-        parts = [[shard.as_json() for shard in mine] for mine in write()]
-        outcome = {"parts": parts, "error": None}
+        outcome = {"parts": write(), "error": None}
     except OSError as error:
         if processes.count() == 1:
             raise
