@@ -18,7 +18,6 @@ from jaxnn import metrics as measures
 from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
 from jaxnn.driver.chunks import Training
-from jaxnn.driver.feeding import feeding
 from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import is_good
 from jaxnn.learning._learner import Learner
@@ -52,7 +51,7 @@ def diagnose(
     first, step_inputs = None, ()
     if state is not None:
         first = int(state.step)
-        feed = feeding(training.layout, data, first + 1)
+        feed = training.feed(training.layout, first + 1)
         (batches,), _ = feed.at(first, [trial.order])
         step_inputs = _on_one_device(training.learner, state, batches)
         feed.close()
@@ -101,7 +100,7 @@ def diagnose(
 def first_bad(training: Training, trial: Any, end: int) -> Any:
     """Returns the state before the first non-finite step up to `end`; `None` if all are finite."""
     state, learner = copy_arrays(trial.state), training.learner
-    feed = feeding(training.layout, training.data, end)
+    feed = training.feed(training.layout, end)
     try:
         while int(state.step) < end:
             (data,), border = feed.at(int(state.step), [trial.order])

@@ -21,7 +21,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
-from jaxnn.driver.feeding import Whole, are_ready, feeding, first_batches, sums_of, traced
+from jaxnn.driver.feeding import Streamed, Whole, are_ready, first_batches, sums_of, traced
 from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared
 from jaxnn.driver.selecting import selected
 from jaxnn.driver.trial import Trial, Watch, begin, report
@@ -149,13 +149,17 @@ class Training:
             without steps is yielded.
         """
         last = self.steps if until is None else until
-        feed = feeding(
-            progress.placed.layout, self.data, last, self.meter, self.ranges.get("train")
-        )
+        feed = self.feed(progress.placed.layout, last)
         try:
             yield from self._chunks(progress, last, moments, feed)
         finally:
             feed.close()
+
+    def feed(self, layout: Layout, last: int) -> Whole:
+        """Returns the source of the training batches before the step `last`."""
+        if not isinstance(self.data, Stream):
+            return Whole(layout, self.data)
+        return Streamed(layout, self.data, last, self.meter, self.ranges.get("train"))
 
     def _chunks(
         self, progress: Progress, last: int, moments: Sequence[int], feed: Whole

@@ -53,7 +53,7 @@ class Streamed(Whole):
         layout: Layout,
         stream: Stream,
         last: int,
-        meter: Meter | None,
+        meter: Meter,
         ranges: Ranges | None,
     ):
         self.layout, self.stream, self.ranges = layout, stream, ranges
@@ -146,27 +146,6 @@ def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any, size: 
         return jax.make_array_from_callback(shape, placement.rows_at(axis, shape), local)
 
     return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
-
-
-def feeding(
-    layout: Layout,
-    data: Any,
-    last: int,
-    meter: Meter | None = None,
-    ranges: Ranges | None = None,
-) -> Whole:
-    """Returns the source of the training batches up to a step.
-
-    Args:
-      layout: the layout of the devices that train.
-      data: the training data.
-      last: the step after the last batch.
-      meter: accumulates the cost of reading.
-      ranges: the range checks of streamed data, if any.
-    """
-    if not isinstance(data, Stream):
-        return Whole(layout, data)
-    return Streamed(layout, data, last, meter, ranges)
 
 
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:

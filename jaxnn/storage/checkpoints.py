@@ -175,38 +175,31 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
       CorruptCheckpoint: if the bytes of an array have changed.
       CorruptBase: if an array in the base of the run has changed.
     """
-    leaves = leaves_in(content)
-    rows = [*zip(content["arrays"], leaves, shardings_of(like, leaves))]
-    in_base, own = ([row for row in rows if ("base" in row[0]) is base] for base in (True, False))
-    arrays: dict[str, Any] = {}
-    if in_base:
-        read = read_base(path, *map(list, zip(*in_base)))
-        arrays |= {leaf.name: array for (_, leaf, _), array in zip(in_base, read)}
+    leaves, places = leaves_in(content), shardings_of(like)
+    rows = [(each, leaf, places.get(leaf.name)) for each, leaf in zip(content["arrays"], leaves)]
     try:
-        if own:
-            whole = not any("shards" in entry for entry, *_ in own)
-            read = (_read_whole if whole else shards.read_all)(path, *map(list, zip(*own)))
-            arrays |= {leaf.name: array for (_, leaf, _), array in zip(own, read)}
-    except CorruptCheckpoint:
+        arrays = _read_whole(path, [row for row in rows if not {"base", "shards"} & row[0].keys()])
+        for entry, leaf, place in rows:
+            if "base" in entry:
+                arrays[leaf.name] = read_base(path, entry, leaf, place)
+            elif "shards" in entry:
+                arrays[leaf.name] = shards.read(path, entry["shards"], leaf, place)
+    except (CorruptCheckpoint, CorruptBase):
         raise
     except Exception as error:  # Orbax raises errors of any type
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
-    if like is None:
-        return {leaf.name: arrays[leaf.name] for leaf in leaves}
-    return unflatten(like, leaves, [arrays[leaf.name] for leaf in leaves])
+    return {x.name: arrays[x.name] for x in leaves} if like is None else unflatten(like, arrays)
 
 
-def _read_whole(
-    path: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Sequence[Any]
-) -> list[Any]:
-    """Reads the arrays of format 1."""
-    arrays: list[Any] = [None] * len(leaves)
-    for at, array in read_arrays(path / ARRAYS, leaves):
-        leaf = leaves[at]
+def _read_whole(path: Path, rows: Sequence[tuple[Mapping[str, Any], Leaf, Any]]) -> dict[str, Any]:
+    """Reads whole arrays, as older versions wrote them; `rows` are entries, leaves and places."""
+    arrays: dict[str, Any] = {}
+    read = read_arrays(path / ARRAYS, [leaf for _, leaf, _ in rows]) if rows else []
+    for (entry, leaf, place), array in zip(rows, read):
         same = (str(array.dtype), array.shape) == (leaf.dtype, leaf.shape)
-        if not same or sha256(shards.as_bytes(array)).hexdigest() != entries[at]["sha256"]:
+        if not same or sha256(shards.as_bytes(array)).hexdigest() != entry["sha256"]:
             raise corrupt(path, f"other bytes at {leaf.name}", "those that were written")
-        arrays[at] = put(array, places[at])
+        arrays[leaf.name] = put(array, place)
     return arrays
 
 

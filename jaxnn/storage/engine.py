@@ -4,9 +4,8 @@ Arrays are identified by their number in the tree, and empty arrays are not stor
 not accept them.
 """
 
-import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ import numpy as np
 
 from jaxnn.storage.manifest import Leaf
 
-# The number of bytes to read at once, which bounds the memory that verification needs.
-GROUP = 1 << 26
 
-
-def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(number, array)` for all arrays, in groups.
+def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
+    """Returns all arrays, in the order of their numbers.
 
     Raises:
       Exception: of any type, if files are corrupt.
@@ -28,10 +24,8 @@ def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[int, np.
     import orbax.checkpoint as ocp
 
     stored = {number: leaf for number, leaf in enumerate(leaves) if leaf.size}
-    yield from (
-        (n, np.zeros(leaf.shape, leaf.dtype)) for n, leaf in enumerate(leaves) if not leaf.size
-    )
-    ends = dict(zip(stored, itertools.accumulate(leaf.size for leaf in stored.values())))
+    item = {str(n): np.broadcast_to(np.zeros((), x.dtype), x.shape) for n, x in stored.items()}
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in item}
     # Orbax also logs the errors that it raises, which would disturb the progress display.
     logger = logging.getLogger("absl")
     before = logger.level
@@ -39,17 +33,14 @@ def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[int, np.
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             _check_shapes(checkpointer.metadata(folder.absolute()).item_metadata.tree, stored)
-            for _, group in itertools.groupby(stored, lambda number: ends[number] // GROUP):
-                item: dict[str, Any] = {str(number): ocp.PLACEHOLDER for number in stored}
-                numbers = [*group]
-                for n in numbers:
-                    item[str(n)] = np.broadcast_to(np.zeros((), stored[n].dtype), stored[n].shape)
-                as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in item}
-                args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
-                restored = checkpointer.restore(folder.absolute(), args=args)
-                yield from ((number, restored[str(number)]) for number in numbers)
+            args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
+            arrays = checkpointer.restore(folder.absolute(), args=args)
     finally:
         logger.setLevel(before)
+    return [
+        arrays[str(number)] if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+        for number, leaf in enumerate(leaves)
+    ]
 
 
 def _check_shapes(saved: Any, stored: dict[int, Leaf]) -> None:

@@ -90,24 +90,18 @@ def check_base(checkpoint: Path, entries: Sequence[Mapping[str, Any]]) -> None:
             raise _error(checkpoint, entry["name"], got, expected)
 
 
-def read_base(
-    checkpoint: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Any
-) -> list[Any]:
-    """Reads the base arrays of a checkpoint, and verifies their digests.
+def read_base(checkpoint: Path, entry: Mapping[str, Any], leaf: Leaf, place: Any) -> Any:
+    """Reads an array of a checkpoint from the base, and verifies its digests; see `shards.read`.
 
     Raises:
       CorruptBase: if a file is missing or corrupt.
     """
-    check_base(checkpoint, entries)
-    arrays = []
-    for entry, leaf, place in zip(entries, leaves, places):
-        parts = [{**entry, "shards": entry["base"]}]
-        try:
-            arrays += shards.read_all(checkpoint.parent / FOLDER, parts, [leaf], [place])
-        except (OSError, ValueError) as error:
-            expected = "the bytes that were written"
-            raise _error(checkpoint, leaf.name, str(error), expected) from None
-    return arrays
+    check_base(checkpoint, [entry])
+    try:
+        return shards.read(checkpoint.parent / FOLDER, entry["base"], leaf, place)
+    except (OSError, ValueError) as error:
+        expected = "the bytes that were written"
+        raise _error(checkpoint, leaf.name, str(error), expected) from None
 
 
 def discard_unused(checkpoints: Path, manifests: Sequence[Mapping[str, Any]]) -> None:

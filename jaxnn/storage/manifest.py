@@ -11,7 +11,7 @@ arrays are whole, as written by Orbax (see `engine`).
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,32 +103,27 @@ def _impl(dtype: Any) -> str:
     return str(dtype)
 
 
-def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
-    """Returns a tree with the structure of `like` and these arrays, with typed PRNG keys."""
-    saved = iter(
-        jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.keys) if leaf.keys else array
-        for leaf, array in zip(leaves, arrays, strict=True)
-    )
-    names = {leaf.name for leaf in leaves}
-    whole = [
-        put(np.zeros(leaf.shape, leaf.dtype), place) if _is_absent(leaf, names) else next(saved)
-        for leaf, place in zip(leaves_of(like), map(_sharding, jax.tree.leaves(like)))
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), whole)
+def unflatten(like: Any, arrays: Mapping[str, Any]) -> Any:
+    """Returns arrays by name in a tree with the structure of `like`, with typed PRNG keys."""
+    places = shardings_of(like)
+
+    def array(leaf):
+        if _is_absent(leaf, arrays):
+            return put(np.zeros(leaf.shape, leaf.dtype), places[leaf.name])
+        saved = arrays[leaf.name]
+        return jax.random.wrap_key_data(jnp.asarray(saved), impl=leaf.keys) if leaf.keys else saved
+
+    return jax.tree.unflatten(jax.tree.structure(like), map(array, leaves_of(like)))
 
 
-def shardings_of(like: Any, leaves: Sequence[Leaf]) -> list[Any]:
-    """Returns the sharding in `like` for each saved array; `None` means the host."""
-    wanted = zip(leaves_of(like), map(_sharding, jax.tree.leaves(like)))
-    places = {leaf.name: place for leaf, place in wanted}
-    return [places.get(leaf.name) for leaf in leaves]
+def shardings_of(like: Any) -> dict[str, Any]:
+    """Returns the sharding of each array in `like` by its name; `None` means the host."""
+    leaves = jax.tree.leaves(like)
+    places = (x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves)
+    return {leaf.name: place for leaf, place in zip(leaves_of(like), places)}
 
 
-def _sharding(leaf: Any) -> Any:
-    return leaf.sharding if isinstance(leaf, jax.ShapeDtypeStruct) else None
-
-
-def _is_absent(leaf: Leaf, names: set[str]) -> bool:
+def _is_absent(leaf: Leaf, names: Container[str]) -> bool:
     """Returns whether a leaf is absent since an older jaxnn did not save compensations; it is 0."""
     return "/compensation" in leaf.name and leaf.name not in names
 

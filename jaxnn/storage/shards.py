@@ -8,7 +8,7 @@ overlap with the requested ones.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
@@ -122,45 +122,28 @@ def _read(file: BufferedReader, shard: Shard, dtype: Any) -> bytes | None:
     return content if sha256(content).hexdigest() == shard.sha256 else None
 
 
-def read_all(
-    folder: Path,
-    entries: Sequence[Mapping[str, Any]],
-    leaves: Sequence[Leaf],
-    places: Sequence[Any],
-) -> list[Array]:
-    """Reads arrays, one after another, and of each only the parts that this process needs.
+def read(folder: Path, parts: Sequence[Any], leaf: Leaf, place: Sharding | None) -> Array:
+    """Reads an array, and of it only the parts that this process needs.
 
     Args:
-      folder: the folder of the checkpoint.
-      entries: the entries of the arrays in its manifest.
-      leaves: the descriptions of the same arrays.
-      places: the sharding of each array; `None` for a whole array on the host.
+      folder: the folder of the files.
+      parts: the parts of the array, as in a manifest.
+      leaf: the description of the array.
+      place: the sharding of the array; `None` for a whole array on the host.
 
     Raises:
       ValueError: if a part is corrupt or missing.
       OSError: if a file cannot be read.
     """
-    arrays = []
-    for entry, leaf, place in zip(entries, leaves, places):
-        shards = [from_json(shard) for shard in entry["shards"]]
-        if place is None:
-            arrays += _read_parts(folder, leaf, shards, [_whole(leaf.shape)])
-            continue
-        indices = place.addressable_devices_indices_map(leaf.shape).values()
-        wanted = list({bounds_of(index, leaf.shape): None for index in indices})
-        arrays.append(
-            _placed(dict(zip(wanted, _read_parts(folder, leaf, shards, wanted))), leaf, place)
-        )
-    return arrays
-
-
-def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Sharding) -> jax.Array:
-    """Returns an array with the sharding `place`, from a copy of each part."""
-
-    def part(index: Any) -> np.ndarray:
-        return np.array(parts[bounds_of(index, leaf.shape)])
-
-    return jax.make_array_from_callback(leaf.shape, place, part)
+    shards = [from_json(part) for part in parts]
+    if place is None:
+        return _read_parts(folder, leaf, shards, [_whole(leaf.shape)])[0]
+    indices = place.addressable_devices_indices_map(leaf.shape).values()
+    wanted = list({bounds_of(index, leaf.shape): None for index in indices})
+    own = dict(zip(wanted, _read_parts(folder, leaf, shards, wanted)))
+    return jax.make_array_from_callback(
+        leaf.shape, place, lambda index: np.array(own[bounds_of(index, leaf.shape)])
+    )
 
 
 def _read_parts(

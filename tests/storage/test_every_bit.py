@@ -67,9 +67,7 @@ def test_every_bit_comes_back(name, tmp_path):
     assert_same_bits(restored, tree)
 
 
-@pytest.mark.parametrize("group", [100, 1 << 26])
-def test_every_bit_of_an_older_checkpoint_comes_back(group, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnn.storage.engine.GROUP", group)  # bytes that are read at once
+def test_every_bit_of_an_older_checkpoint_comes_back(tmp_path):
     tree = {f"{n}": np.full((n, 3), n, np.float32) for n in range(14)}
     tree |= {name: of_dtype(name) for name in sorted(manifest._DTYPES)}
     assert_same_bits(read(write_format_1(tmp_path, tree), tree), tree)
