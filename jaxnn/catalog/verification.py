@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
 from jaxnn.storage import checkpoints, journal, json_files, program_file
-from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, MEANING, RESULT, ROWS
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, MEANING, RESULT, ROWS, SPEED
 from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
@@ -37,16 +38,14 @@ def verify(path: Path) -> Iterator[Check]:
       InvalidValue: if a checkpoint was written by a newer jaxnn.
     """
     finished, inner = (path / RESULT).exists(), parts(path)
-    optional = [name for name in (COLUMNS, MEANING) if (path / name).exists()]
-    for name in [CONFIG, *optional, *[RESULT] * finished]:
+    optional = [name for name in (COLUMNS, MEANING, SPEED) if (path / name).exists()]
+    documents = [CONFIG, *[RESULT] * finished, *optional]
+    readers = {name: partial(json_files.read, path / name) for name in documents}
+    programs = (program_file.FILE, program_file.WRITER, program_file.LAYERS)
+    readers |= {name: partial(program_file.read, path, name) for name in programs}
+    for name, read in readers.items():
         try:
-            json_files.read(path / name)
-            yield Check(name, "good", "")
-        except json_files.CorruptFile as error:
-            yield Check(name, "corrupt", str(error))
-    for name in (program_file.FILE, program_file.WRITER):
-        try:
-            if program_file.read(path, name) is not None:
+            if read() is not None:
                 yield Check(name, "good", "")
         except (json_files.CorruptFile, OSError) as error:
             yield Check(name, "corrupt", str(error))

@@ -136,11 +136,7 @@ def train(
     between = steps_of(between, data, total=total, name="Every(evaluate)")
     extremes = bounds(given)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
-    batches = traced(data)
-    with _needs_no_data(data):
-        state = jax.eval_shape(partial(initial, learner), *first, batches, start)
-    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
-    ranges: dict[str, Ranges] = {}
+    batches, ranges = traced(data), dict[str, Ranges]()
 
     def check(name, part, batch):
         def check_arrays(arrays):
@@ -152,10 +148,10 @@ def train(
             ranges[name] = Ranges(check_arrays, part.examples, partial(place_of, part.source))
 
     with _needs_no_data(data):
-        check("train", data, batch)
-    # The identity of a run does not depend on its mesh.
-    with alone(learner), _needs_no_data(data):
-        program, result = trace_step(learner, state, batches)
+        state = jax.eval_shape(partial(initial, learner), *first, batches, start)
+        check("train", data, jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches))
+        with alone(learner):  # the identity of a run does not depend on its mesh
+            program, result = trace_step(learner, state, batches)
     after, metrics = _pair(result)
     _check_carry(state, after)
     _check_metrics("step", metrics)

@@ -51,16 +51,14 @@ def advance(
     Returns:
       `(state, window, token)`; the token is ready when the steps are complete.
     """
-    if width is None:
-        rest, constants = split(state, fixed)
+    if form == "looped" or width is None:
+        rest, constants = split(state, fixed if width is None else ())
         if form == "looped":
             arguments = data, status, np.int32(n), constants
-            rest, window, token = looped(learner, None, rest, window, *arguments)
+            rest, window, token = looped(learner, width, rest, window, *arguments)
         else:
             rest, window, token = _steps(learner, rest, window, data, n, status, constants)
         return filled(rest, constants), window, token
-    if form == "looped":
-        return looped(learner, width, state, window, data, status, np.int32(n))
     # Members train one after another, since the stepped form avoids loops inside a program.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
         own, key, own_status = take_rows(((state, window), data.key, status), slot)

@@ -154,9 +154,10 @@ def _unreadable(text: str, problem: str) -> InvalidValue:
 
 
 def bounds(where: str, low: Any, high: Any, count: Any, log: bool = False) -> tuple[Any, Any, int]:
-    """Returns the bounds and the count of a range; raises `Invalid` if they are none.
+    """Validates the bounds and the count of a range, and returns them.
 
-    On a log scale, `log`, the lower bound is positive.
+    Raises:
+      Invalid: if they are not finite and increasing, or for a `log` scale not positive.
     """
     number(where, "low", low, low=0.0 if log else -np.inf, open_low=True)
     number(where, "high", high, low=low, open_low=True)

@@ -68,6 +68,13 @@ CORRUPTIONS = {
         lambda run: (run / "predict.bin").unlink() or (run / "predict.bin").mkdir(),
         "predict.bin", "is not a file",
     ),
+    "a program of layers": (
+        lambda run: flip(run / "recording" / "layers.bin"),
+        "recording/layers.bin", "of another digest",
+    ),
+    "speed that is a list": (
+        lambda run: (run / "speed.json").write_text("[]"), "speed.json", "Got a list",
+    ),
     "a pipe": (
         lambda run: (run / "config.json").unlink() or os.mkfifo(run / "config.json"),
         "config.json", "is not a file",
