@@ -15,8 +15,7 @@ PLANS = {
     "compiling": [("compiling", 3), ("compiling", 9)],
     "evaluated": [("evaluated", 2), ("evaluated", 3)],
     "owner checked": [("owner checked", 3), ("owner checked", 5)],
-    "arrays unforced": [("arrays unforced", 3), ("arrays unforced", 30)],
-    "half of the trash": [("half of the trash", 1), ("half of the trash", 7)],
+    "half of the trash": [("half of the trash", 1), ("half of the trash", 3)],
     "swept": [("draft made", 3), ("swept", 2)],
     "configuration named": [("configuration named", 1), ("locked", 1)],
     **{
