@@ -69,7 +69,8 @@ CORRUPTIONS = {
         "predict.bin", "is not a file",
     ),
     "a program of layers": (
-        lambda run: flip(run / "recording" / "layers.bin"),
+        lambda run: (run / "recording").mkdir(exist_ok=True)
+        or (run / "recording" / "layers.bin").write_bytes(b"0\n{}\n"),
         "recording/layers.bin", "of another digest",
     ),
     "speed that is a list": (
