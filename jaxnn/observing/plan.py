@@ -132,6 +132,10 @@ def plan(
     kind, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
     if bound is None:
         return Plan(kind), None
+    rows = [row for row in bound.table.rows if row.part != "network"]
+    # The activations, or the layers with parameters if there are none.
+    paths = [row.part for row in rows if row.kind == "activation"]
+    paths = paths or [row.part for row in rows if row.parameters]
     drawn = None
     with suppress(Invalid):
         drawn = diagram(bound.network, bound.inputs, (bound.state.params, bound.state.state))
@@ -145,7 +149,7 @@ def plan(
         kind,
         chosen.gradients,
         min(SAMPLE, max(SAMPLES // max(leaves, 1), 32)),
-        _captured_paths(bound),
+        tuple(paths[:PARTS]),
         drawn if drawn is not None and drawn.layers else None,
         _filters(bound),
         _plot_bounds(data) if mapped else (),
@@ -183,13 +187,6 @@ def probe(data: Resident, count: int) -> Batch:
     first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
     order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
     return take(data, spread(data, count)[order])
-
-
-def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
-    """Returns the paths of activations, or of layers with parameters if there are none."""
-    rows = [row for row in bound.table.rows if row.part != "network"]
-    paths = [row.part for row in rows if row.kind == "activation"]
-    return tuple((paths or [row.part for row in rows if row.parameters])[:PARTS])
 
 
 def _filters(bound: BoundNetwork) -> Filters | None:

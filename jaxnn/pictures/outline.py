@@ -140,10 +140,9 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         drawn = "draw of a normal distribution"
         draw = Part("latents", drawn, drawn, latents)
         part = part._replace(kind="serial", text="", children=(inside[0], draw, *inside[1:]))
-    elif parts.flow == "serial":
-        part = part._replace(kind="serial", text="", children=_merged(inside))
-    elif parts.flow == "called":
-        part = part._replace(kind="serial", children=_merged(inside))
+    elif parts.flow in ("serial", "called"):
+        text = "" if parts.flow == "serial" else text
+        part = part._replace(kind="serial", text=text, children=_merged(inside))
     return _titled(part)
 
 

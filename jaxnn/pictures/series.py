@@ -56,13 +56,12 @@ def series(where: str, rows: Any) -> dict[str, Series]:
             expected="rows with a step and at least one metric",
             fix="Let the run report some: fit(..., every='5%')",
         )
-    return {name: _series(points) for name, points in points_of.items()}
-
-
-def _series(points: list[tuple[float, list[float]]]) -> Series:
-    steps, members = zip(*sorted(points, key=lambda point: point[0]))
-    values = np.array([*itertools.zip_longest(*members, fillvalue=np.nan)]).T
-    return Series(np.array(steps), np.where(np.isfinite(values), values, np.nan))
+    of_metric = {}
+    for name, points in points_of.items():
+        steps, members = zip(*sorted(points, key=lambda point: point[0]))
+        values = np.array([*itertools.zip_longest(*members, fillvalue=np.nan)]).T
+        of_metric[name] = Series(np.array(steps), np.where(np.isfinite(values), values, np.nan))
+    return of_metric
 
 
 def _numbers(value: Any) -> list[float] | None:

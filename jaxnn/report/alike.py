@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxnn.formatting import brief
 from jaxnn.markup import cut
-from jaxnn.report.phrases import display_name, examples_of, listed, setting, setting_words, spaced
+from jaxnn.report.phrases import examples_of, listed, setting, spaced
 from jaxnn.report.source import Source
 
 # The fields of an identity that are not hyper-parameters.
@@ -23,6 +23,11 @@ _LETTERS = 36  # maximum length of the settings in a name
 def is_sweep(source: Source) -> bool:
     """Returns whether a run is a sweep, whose metrics are the means of its best setting."""
     return isinstance(source.result.get("runs"), int) and bool(source.fields and source.metric)
+
+
+def networks(source: Source) -> int:
+    """Returns the number of networks of which the metrics of a sweep are the means."""
+    return source.settings[0].runs - source.settings[0].diverged
 
 
 def chosen(source: Source) -> dict[str, Any]:
@@ -119,17 +124,6 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
     if len(kinds) > 1 or len(reported) > 1:
         return "they report different metrics, so that their losses need not be the same function"
     return None
-
-
-def best_setting(source: Source) -> str:
-    """Describes how the metrics of a sweep were computed."""
-    best = source.settings[0]
-    count = best.runs - best.diverged
-    mean = f"the mean of {count} networks" if count > 1 else "one network"
-    return (
-        f"{mean} with {setting_words(best.values)}, the best of {len(source.settings)} settings by "
-        f"their {display_name(source.metric)}"
-    )
 
 
 def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:

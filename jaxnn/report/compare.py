@@ -21,6 +21,7 @@ from jaxnn.report.phrases import (
     listed,
     percent,
     setting,
+    setting_words,
     spaced,
     time,
     value_of,
@@ -116,7 +117,7 @@ def sentence(runs: dict[str, Source], metric: str, common: list[str]) -> str:
     what, whose, average = f"Of {len(runs)} runs, {cut(best, 90)} is the best", "its", ""
     if equal > 1:
         what, whose = f"{equal} of {len(runs)} runs are equally good", "their"
-    elif alike.is_sweep(runs[best]):
+    elif alike.is_sweep(runs[best]) and alike.networks(runs[best]) > 1:
         average = " on average"
     if metric.endswith("/accuracy"):
         return f"{what}: {percent(finite[best])} right{average}, by {whose} {display_name(metric)}."
@@ -183,8 +184,14 @@ def _remarks(
         )
     for name, source in runs.items():
         if alike.is_sweep(source):
-            numbers = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
-            yield f"{numbers} A single run had no such choice."
+            best, by = setting_words(source.settings[0].values), display_name(source.metric)
+            count = alike.networks(source)
+            mean = f"means over {count} networks" if count > 1 else "those of one network"
+            yield (
+                f"The numbers of {cut(name, 90)} are {mean} with {best}, the"
+                f" best of {len(source.settings)} settings by their {by}. A single run had no such"
+                " choice."
+            )
 
 
 @section("curves", "Learning curves")

@@ -4,7 +4,7 @@ No file is trusted. If a file is missing, its section is left out; a corrupt fil
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,27 +29,16 @@ NOTHING = Recording(about={}, probe={}, frames=[], end={})
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a run, as the source of its report.
+    """The files of a run, as the source of its report."""
 
-    Attributes:
-      contents: the contents of the run directory.
-      about: its entry in the catalog.
-      recorded: the recording of the network; `NOTHING` if there is none.
-      table: for a sweep or a population, a row for each run, as in `sweep.json`.
-      fields: the swept columns of the table, without the seed.
-      groups: for each group of a sweep, its reports and its rows in the table.
-      errors: the errors of corrupt files in addition to `contents.errors`.
-      columns: the `Columns` of the training table, if there is one.
-    """
-
-    contents: Contents
-    about: Entry
-    recorded: Recording = NOTHING
-    table: list[dict[str, Any]] = field(default_factory=list)
-    fields: list[str] = field(default_factory=list)
-    groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
-    errors: dict[str, str] = field(default_factory=dict)
-    columns: Columns | None = None
+    contents: Contents  # of the run directory
+    about: Entry  # in the catalog
+    recorded: Recording  # of the network; `NOTHING` if there is none
+    table: list[dict[str, Any]]  # for a sweep or a population, a row for each run
+    fields: list[str]  # the swept columns of the table, without the seed
+    groups: list[tuple[list[dict[str, Any]], list[int]]]  # of a sweep: reports, rows in the table
+    errors: dict[str, str]  # of corrupt files, with those of `contents`
+    columns: Columns | None  # of the training table, if there is one
 
     @property
     def config(self) -> dict[str, Any]:

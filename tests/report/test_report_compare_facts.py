@@ -96,9 +96,20 @@ def test_the_number_of_a_sweep_is_said_to_be_that_of_its_best_setting(tmp_path):
     assert heading(page).startswith("Of 2 runs, many is the best: 90.5 % right on average")
     told = plain(page.text("results"))
     assert "90.5 %" in told and "12 × 50" in told
-    assert "mean of 2 networks with hidden 16x16 and learning rate 0.01, the best of 6" in told
+    assert "means over 2 networks with hidden 16x16 and learning rate 0.01, the best of 6" in told
     assert "middle one" not in told and "for a sweep, means over its best setting" in told
     assert "learning rate–0.01" in plain(page.text("differences")).replace("not recorded", "–")
+
+
+def test_a_sweep_with_one_seed_has_no_mean(tmp_path):
+    seeds(tmp_path / "many")
+    write(tmp_path / "one", {}, curve(5, test__accuracy=lambda t: t / 2), {"test/accuracy": 0.5})
+    runs = named([tmp_path / "one", tmp_path / "many"])
+    many = runs["many"]
+    one = [row for row in many.table if row["seed"] == 4]
+    page = Page(of_runs(runs | {"many": replace(many, table=one)}))
+    assert "on average" in heading(Page(of_runs(runs))) and "on average" not in heading(page)
+    assert "The numbers of many are those of one network with" in plain(page.text("results"))
 
 
 def test_a_run_that_is_named_by_a_hash_says_what_it_is(tmp_path):
