@@ -91,7 +91,7 @@ class Schedule(NamedTuple):
     gradients: bool  # whether gradients are observed
     mapped: bool  # whether the outputs are recorded as a map of two inputs
     writing: Writing | None  # the texts that a language model writes, if any
-    short: bool  # whether compiling an observation takes longer than all observations
+    short: bool  # whether training is so short that compiling takes longer than observing
 
 
 def schedule(training: Training) -> Schedule:
@@ -100,6 +100,7 @@ def schedule(training: Training) -> Schedule:
     Moments are denser at the beginning, when a network learns fastest: the step of moment `i` is
     proportional to `i**2`.
     """
+    _, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
     per_step = 2 * products(training.program.jaxpr)
     budget = max(SHARE * training.steps * per_step, FREE)
     gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
@@ -107,21 +108,16 @@ def schedule(training: Training) -> Schedule:
     per_example = per_step / training.data.batch_size / 3  # the backward pass takes twice as many
     mapped = _is_plane(training.sample) and SIDE**2 * per_example <= left / 2
     left -= SIDE**2 * per_example * mapped
-    writing = _writing(training, left / per_example / 2) if per_example else None
+    writing = _writing(training, batch, outputs, left / per_example / 2) if per_example else None
     left -= writing.reads / writing.context * per_example if writing else 0
     probed = int(left / per_example) if per_example else PROBED
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
     steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
-    probed = min(max(probed, SHOWN), PROBED, _room(training), probe_data(training).num_examples)
+    rows = jax.tree.leaves(batch["inputs"])[0].shape[0]
+    size = sum(x.size for x in jax.tree.leaves(outputs)) // rows
+    room = max(training.data.batch_size, NUMBERS // max(1, size))  # in memory, for the outputs
+    probed = min(max(probed, SHOWN), PROBED, room, probe_data(training).num_examples)
     return Schedule((*sorted(steps),), probed, gradients, mapped, writing, budget == FREE)
-
-
-def _room(training: Training) -> int:
-    """Returns the number of examples whose outputs take little memory, or no more than training."""
-    _, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
-    count = jax.tree.leaves(batch["inputs"])[0].shape[0]
-    size = sum(x.size for x in jax.tree.leaves(outputs)) // count
-    return max(training.data.batch_size, NUMBERS // max(1, size))
 
 
 def plan(
@@ -206,13 +202,12 @@ def _filters(bound: BoundNetwork) -> Filters | None:
     return Filters(leaf, image, count) if count else None
 
 
-def _writing(training: Training, most: float) -> Writing | None:
+def _writing(training: Training, batch: Batch, logits: Any, most: float) -> Writing | None:
     """Returns the largest `Writing` that costs at most `most` examples; `None` if impossible."""
     parts = training.learner.parts
     names = parts.objective(training.hparams).names if parts else ()
     if not names:
         return None
-    _, batch, logits = kind_of(training, jax.eval_shape(training.trials).state)
     tokens: Any = batch.get("inputs")
     if getattr(tokens, "ndim", 0) != 2 or getattr(logits, "ndim", 0) != 3:
         return None
