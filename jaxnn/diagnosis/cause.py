@@ -81,12 +81,13 @@ class Finding:
             return f"argument {self.where} held {self.gave} from the beginning: {self.outputs[0]}"
         phase = self.phase if self.phase == "update" else f"{self.phase} pass"
         layer = f" of {self.layer}" if self.layer else ""
-        turn = f", turn {', '.join(map(str, self.iterations))}" if self.iterations else ""
+        places = ", ".join(map(str, self.iterations))
+        places = f", iteration {places}" if places else ""
         line = f" ({self.where.replace(' (', ' in ')}" if self.where else ""
         inputs = f"its input{'s' * (len(self.inputs) > 1)} {', '.join(map(str, self.inputs))}"
         then = f"; {self.then} turned it into NaN" if self.then else ""
         return (
-            f"{self.operation} gave {self.gave} in the {phase}{layer}{turn}{line}: {inputs}{then}"
+            f"{self.operation} gave {self.gave} in the {phase}{layer}{places}{line}: {inputs}{then}"
         )
 
 

@@ -117,8 +117,10 @@ def sentence(runs: dict[str, Source], metric: str, common: list[str]) -> str:
     what, whose, average = f"Of {len(runs)} runs, {cut(best, 90)} is the best", "its", ""
     if equal > 1:
         what, whose = f"{equal} of {len(runs)} runs are equally good", "their"
-    elif alike.is_sweep(runs[best]) and alike.networks(runs[best]) > 1:
-        average = " on average"
+    elif alike.is_sweep(runs[best]):
+        average = " on average" if alike.networks(runs[best]) > 1 else ""
+    elif len(runs[best].table) > 1:
+        average = " in the median"
     if metric.endswith("/accuracy"):
         return f"{what}: {percent(finite[best])} right{average}, by {whose} {display_name(metric)}."
     return f"{what}: {whose} {display_name(metric)} is {figure(metric, finite[best])}{average}."

@@ -87,7 +87,6 @@ def learning(source: Source) -> Markup | None:
         epochs = [round(step * row["epoch"] / row["step"], 2) for step in moments.steps]
     payload = {
         "steps": moments.steps,
-        "planned": source.steps or moments.steps[-1],
         "epochs": epochs,
         "states": moments.states,
         "share": is_share(moments.name),

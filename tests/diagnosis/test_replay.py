@@ -228,7 +228,7 @@ def test_scan():
     finding = first_not_finite(lambda x: lax.scan(falling, 3.5, x), jnp.ones(6))
     assert fields(finding, "operation", "gave", "iterations") == ("log", "NaN", (3,))
     assert finding.where == line(falling, 2) and texts(finding.inputs) == ("float32[] of -0.5",)
-    assert ", turn 3 (" in str(finding)
+    assert ", iteration 3 (" in str(finding)
 
 
 def test_gradient_of_a_scan():

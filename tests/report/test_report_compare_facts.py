@@ -101,7 +101,7 @@ def test_the_number_of_a_sweep_is_said_to_be_that_of_its_best_setting(tmp_path):
     assert "learning rate–0.01" in plain(page.text("differences")).replace("not recorded", "–")
 
 
-def test_a_sweep_with_one_seed_has_no_mean(tmp_path):
+def test_a_sweep_with_one_seed_has_no_mean_and_a_population_a_median(tmp_path):
     seeds(tmp_path / "many")
     write(tmp_path / "one", {}, curve(5, test__accuracy=lambda t: t / 2), {"test/accuracy": 0.5})
     runs = named([tmp_path / "one", tmp_path / "many"])
@@ -110,6 +110,8 @@ def test_a_sweep_with_one_seed_has_no_mean(tmp_path):
     page = Page(of_runs(runs | {"many": replace(many, table=one)}))
     assert "on average" in heading(Page(of_runs(runs))) and "on average" not in heading(page)
     assert "The numbers of many are those of one network with" in plain(page.text("results"))
+    page = Page(of_runs(named([tmp_path / "one", tmp_path / "many" / "population"])))
+    assert "population is the best: 75.0 % right in the median, by its" in heading(page)
 
 
 def test_a_run_that_is_named_by_a_hash_says_what_it_is(tmp_path):
