@@ -13,7 +13,6 @@ OPTIONAL = {"jaxnn.models.equinox": "equinox"}
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_its_examples_run(name):
     if name in OPTIONAL:

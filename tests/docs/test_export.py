@@ -9,7 +9,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 def test_the_page_runs_as_it_stands(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):

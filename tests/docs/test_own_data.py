@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "own-data.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized", "cache_options")  # training takes its time
+@pytest.mark.usefixtures("cache_options")
 def test_the_example_goes_from_a_file_to_predictions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     [code] = re.findall(r"```python\n(.*?)```", PAGE, re.S)
