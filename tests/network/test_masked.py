@@ -71,9 +71,11 @@ def packed(case):
 
 @cache
 def params_of(case):
-    params, state = case.thing.init(jax.random.key(0), case.data)
+    params, state = jax.jit(case.thing.init)(jax.random.key(0), case.data)
     draws = np.random.default_rng(2)
-    return jax.tree.map(lambda x: x + np.float32(0.1 * draws.normal(size=x.shape)), params), state
+    return jax.tree.map(
+        lambda x: np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape)), params
+    ), state
 
 
 def weighed(outputs):
@@ -106,13 +108,14 @@ def program(case):
 
 def taken(outputs, inputs):
     """Returns the outputs of each sequence, without empty places."""
+    values = np.asarray(values_of(outputs))  # each other form compiles an index in JAX
     if not isinstance(outputs, Masked):
-        return [outputs[i : i + 1] for i in range(len(outputs))]
+        return [values[i : i + 1] for i in range(len(values))]
     if inputs.segments is None:
         mask = np.asarray(outputs.mask)
-        return [outputs.values[i : i + 1, np.flatnonzero(here)] for i, here in enumerate(mask)]
+        return [values[i : i + 1, np.flatnonzero(here)] for i, here in enumerate(mask)]
     places = [np.argwhere(np.asarray(inputs.segments) == i + 1) for i in range(len(LENGTHS))]
-    return [outputs.values[None, at[:, 0], at[:, 1]] for at in places]
+    return [values[None, at[:, 0], at[:, 1]] for at in places]
 
 
 @cache
