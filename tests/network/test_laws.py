@@ -46,7 +46,7 @@ def made(case):
     params, state = initial(case)
     draws = np.random.default_rng(2)
     return jax.tree.map(
-        lambda x: np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape)), params
+        lambda x: jnp.asarray(np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape))), params
     ), state
 
 
@@ -169,7 +169,7 @@ def test_gradients(case):
     own, moved = initial(case), made(case)  # in float32, as they are made
     with float64():
         draws = np.random.default_rng(5)
-        params, state = jax.tree.map(lambda x: np.asarray(x, np.float64), moved)
+        params, state = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)), moved)
         place = (params, np.asarray(case.data, np.float64) if inexact(case.data) else None)
         toward = jax.tree.map(lambda x: draws.normal(size=x.shape), place)
 

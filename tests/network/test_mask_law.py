@@ -53,7 +53,7 @@ def made(case):
     params, state = jax.jit(case.thing.init)(jax.random.key(1), case.data)
     draws = np.random.default_rng(2)
     return jax.tree.map(
-        lambda x: np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape)), params
+        lambda x: jnp.asarray(np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape))), params
     ), state
 
 

@@ -74,7 +74,7 @@ def params_of(case):
     params, state = jax.jit(case.thing.init)(jax.random.key(0), case.data)
     draws = np.random.default_rng(2)
     return jax.tree.map(
-        lambda x: np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape)), params
+        lambda x: jnp.asarray(np.asarray(x) + np.float32(0.1 * draws.normal(size=x.shape))), params
     ), state
 
 
