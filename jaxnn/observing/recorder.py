@@ -46,7 +46,7 @@ from jaxnn.scale import processes
 from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
-from jaxnn.storage.directory import RunDirectory, finished
+from jaxnn.storage.directory import RunDirectory
 from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.storage.recording import Frame
 from jaxnn.typing import Any, Callable
@@ -86,13 +86,11 @@ def recorder_of(
 
     Args:
       directory: the run directory.
-      training: the run; populations and finished runs are not recorded.
+      training: the run; populations are not recorded.
       step: the step at which the run resumes; `None` for a new run.
       wanted: whether to record the run. If false, an earlier recording is truncated at `step`.
     """
-    if finished(directory.path) is not None:
-        yield None
-    elif wanted and training.layout.members is None:
+    if wanted and training.layout.members is None:
         recorder = Recorder(directory, training, step)
         try:
             yield recorder

@@ -157,9 +157,9 @@ def fit(
     )  # fmt: skip
     directory = None if out is None else destination(out)
     profiled_steps = check_profile(training, profile, directory and Path(directory.path))
-    if not quiet and processes.is_first() and (line := devices_line(training)):
-        print(line, flush=True)
     quiet = quiet or not processes.is_first()
+    if not quiet and (line := devices_line(training)):
+        print(line, flush=True)
     speed = Speed(training)
     check_processes(training, directory and directory.config)
     with open_output(training, directory, hparams, saving) as output:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from jaxnn.checks import Caution, Explained
@@ -36,6 +36,7 @@ class Output:
       path: the run directory, if any.
       restored: the checkpoint from which the run resumes, if any.
       moments: the steps at which the network is observed.
+      before: the result and rows of a finished run, which is returned unchanged.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class Output:
         checkpointer: Checkpointer | None = None,
         recorder: Recorder | None = None,
         restored: RestoredRun | None = None,
+        before: tuple[dict[str, Any], list[dict[str, Any]]] | None = None,
     ):
         self.checkpointer = checkpointer
         self.recorder = recorder
         self.restored = restored
         self.path = checkpointer and checkpointer.directory.path
         self.moments = recorder.moments if recorder else ()
-        # The result of a finished run is returned unchanged.
-        self.before = processes.agree("before", lambda: self.path and finished(self.path))
+        self.before = before
 
     def begin(self, progress: Progress) -> None:
         """Saves the arrays that training does not change, before the first step."""
@@ -121,16 +122,18 @@ def open_output(
             checkpointer = Checkpointer(directory, training, saving, directory.asked.config)
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
+                before = processes.agree("before", lambda: finished(directory.path))
                 checkpointer.prepare()
                 # For a learner that generates its own data, the inputs of the network are unknown.
                 wanted = out.report and training.data.num_examples > 0
-                if processes.is_first() and finished(path) is None and training.data.num_examples:
+                if processes.is_first() and before is None and training.data.num_examples:
                     prediction.write(path, training)
                     if wanted and training.layout.members is None:
                         write_program(path, LAYERS, layers.export, training)
                 step = restored and restored.step
-                with recorder_of(directory, training, step, wanted) as recorder:
-                    yield Output(checkpointer, recorder, restored)
+                recording = recorder_of(directory, training, step, wanted)
+                with nullcontext() if before else recording as recorder:
+                    yield Output(checkpointer, recorder, restored, before)
                 checkpointer.wait()
             except BaseException as error:
                 try:

@@ -34,9 +34,8 @@ _MEANING = {
 
 def identity(training: Training) -> dict[str, Any]:
     """Returns the fields that identify a run, as JSON-serializable values."""
-    hparams = {name: np.asarray(value) for name, value in training.hparams.items()}
     return {
-        **{n: _digest(x) if x.ndim else float(str(x)) for n, x in hparams.items()},
+        **{n: _digest(x) if x.ndim else float(str(x)) for n, x in training.hparams.items()},
         "steps": training.steps,
         "every": training.every,
         "evaluate_every": training.evaluate_every,
