@@ -7,6 +7,7 @@ search for the step, and one device of the first process repeats it.
 """
 
 from collections import deque
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
@@ -100,8 +101,7 @@ def diagnose(
 def first_bad(training: Training, trial: Any, end: int) -> Any:
     """Returns the state before the first non-finite step up to `end`; `None` if all are finite."""
     state, learner = copy_arrays(trial.state), training.learner
-    feed = training.feed(training.layout, end)
-    try:
+    with closing(training.feed(training.layout, end)) as feed:
         while int(state.step) < end:
             (data,), border = feed.at(int(state.step), [trial.order])
             if training.form == "looped":
@@ -114,9 +114,7 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
             state, window, _ = stepped(learner, state, window, data)
             if not bool(_is_good(state, window)):
                 return before
-        return None
-    finally:
-        feed.close()
+    return None
 
 
 _is_good = jax.jit(is_good)

@@ -8,6 +8,7 @@ stop, the others are redistributed, so that no device is idle.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -149,11 +150,8 @@ class Training:
             without steps is yielded.
         """
         last = self.steps if until is None else until
-        feed = self.feed(progress.placed.layout, last)
-        try:
+        with closing(self.feed(progress.placed.layout, last)) as feed:
             yield from self._chunks(progress, last, moments, feed)
-        finally:
-            feed.close()
 
     def feed(self, layout: Layout, last: int) -> Whole:
         """Returns the source of the training batches before the step `last`."""

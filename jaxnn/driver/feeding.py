@@ -1,6 +1,7 @@
 """The sources of training batches: data on the device, or a stream that is prefetched."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 import jax
@@ -240,12 +241,10 @@ def sums_of(
         return _checked(ranges, fields), skipped
 
     size = min(data.batch_size, data.num_examples)
-    blocks = Feed(read, put, data, data.num_batches, meter)
     members = () if layout.members is None else (layout.slots // len(states),)
     empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
-    sums = layout.put([empty] * len(states))
-    try:
-        number = 0
+    sums, number = layout.put([empty] * len(states)), 0
+    with closing(Feed(read, put, data, data.num_batches, meter)) as blocks:
         while number < data.num_batches:
             # The states may still be in computation by the training steps.
             parts, end = blocks.at(number, partial(are_ready, (states, sums)))
@@ -255,6 +254,4 @@ def sums_of(
                 for each in zip(sums, states, parts)
             ]
             number = end
-    finally:
-        blocks.close()
     return sums

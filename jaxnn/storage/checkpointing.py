@@ -142,7 +142,7 @@ class Checkpointer:
             if processes.is_first() and (self.corrupt or (self.directory.path / RESULT).exists()):
                 warnings.warn("no checkpoint is good: the run starts over", Caution, stacklevel=2)
             self.directory.unfinish()
-            self.directory.cut(0)
+            processes.agree("rows", lambda: self.directory.cut(0))
             return None
         content, trial = newest
         before, now = content["environment"], self.environment

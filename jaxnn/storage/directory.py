@@ -118,7 +118,10 @@ def corrupt_journal(path: Path, written: Journal, expected: str) -> CorruptFile:
 
 
 class RunDirectory:
-    """An open run directory: its `path`, and the requested options, a `Directory`, in `asked`."""
+    """An open run directory: its `path`, and the requested options, a `Directory`, in `asked`.
+
+    Only the first process of a run writes to it; in the others, nothing is written.
+    """
 
     def __init__(self, path: Path, token: str, asked: Directory):
         self.path, self.token, self.asked = path, token, asked
@@ -150,6 +153,8 @@ class RunDirectory:
         If the disk refuses it, this warns once, and the row is written with the next one. Before a
         checkpoint is saved or the run finishes, all rows must be written.
         """
+        if not processes.is_first():
+            return
         self.check_owner()
         was_refused = bool(self.unwritten)
         self.unwritten[row["step"]] = json_files.encode(row) + b"\n"
@@ -188,7 +193,7 @@ class RunDirectory:
           OSError: if a row cannot be written.
         """
         self._write_rows()
-        if (self.path / ROWS).exists():
+        if processes.is_first() and (self.path / ROWS).exists():
             files.force(self.path / ROWS)
         return max((end for each, end in self.ends.items() if each <= step), default=0)
 
@@ -226,7 +231,8 @@ class RunDirectory:
     def unfinish(self) -> None:
         """Deletes the result, so that the run can resume."""
         self.check_owner()
-        (self.path / RESULT).unlink(missing_ok=True)
+        if processes.is_first():
+            (self.path / RESULT).unlink(missing_ok=True)
 
     def write_command(self, line: str | None) -> None:
         """Writes the command line of the run; `None` deletes it."""
@@ -239,7 +245,8 @@ class RunDirectory:
     def write(self, name: str, content: bytes) -> None:
         """Writes a file atomically, even if the machine crashes."""
         self.check_owner()
-        files.write(self.path / name, content)
+        if processes.is_first():
+            files.write(self.path / name, content)
 
     def write_json(self, name: str, fields: Mapping[str, Any]) -> None:
         """Writes a JSON file atomically."""
@@ -247,5 +254,5 @@ class RunDirectory:
 
     def check_owner(self) -> None:
         """Raises `DirectoryInUse` if another process has taken over the directory."""
-        if owner(self.path).get("token") != self.token:
+        if processes.is_first() and owner(self.path).get("token") != self.token:
             raise in_use(self.path, "another process has taken the directory")

@@ -3,7 +3,7 @@
 import itertools
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,30 +29,6 @@ from jaxnn.storage.recording import FOLDER
 
 # The maximum time in seconds until a network drive shows what another host has written.
 _DELAY = 10.0
-
-
-class FollowedDirectory(RunDirectory):
-    """The run directory in a process that is not the first: it writes nothing."""
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Does nothing, since the first process writes the journal."""
-
-    def size(self, step: int) -> int:
-        """Returns 0, since the first process counts the bytes."""
-        return 0
-
-    def cut(self, size: int) -> list[dict[str, Any]]:
-        """Does not change the journal."""
-        return []
-
-    def unfinish(self) -> None:
-        """Does not change the result."""
-
-    def check_owner(self) -> None:
-        """Does nothing, since the first process is the owner."""
-
-    def write(self, name: str, content: bytes) -> None:
-        """Writes nothing."""
 
 
 @contextmanager
@@ -82,7 +58,7 @@ def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[
     path = Path(out.path).absolute().with_name(name)
     _check_seen(path, token)
     processes.collect("seen", True)
-    yield FollowedDirectory(path, token, out)
+    yield RunDirectory(path, token, out)
 
 
 @contextmanager
