@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
 
 from jaxnn.scale import processes
 from jaxnn.storage import files
@@ -122,7 +121,7 @@ def _read(file: BufferedReader, shard: Shard, dtype: Any) -> bytes | None:
     return content if sha256(content).hexdigest() == shard.sha256 else None
 
 
-def read(folder: Path, parts: Sequence[Any], leaf: Leaf, place: Sharding | None) -> Array:
+def read(folder: Path, parts: Sequence[Any], leaf: Leaf, place: Any) -> Array:
     """Reads an array, and of it only the parts that this process needs.
 
     Args:
