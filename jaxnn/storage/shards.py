@@ -140,9 +140,11 @@ def read(folder: Path, parts: Sequence[Any], leaf: Leaf, place: Any) -> Array:
     indices = place.addressable_devices_indices_map(leaf.shape).values()
     wanted = list({bounds_of(index, leaf.shape): None for index in indices})
     own = dict(zip(wanted, _read_parts(folder, leaf, shards, wanted)))
-    return jax.make_array_from_callback(
-        leaf.shape, place, lambda index: np.array(own[bounds_of(index, leaf.shape)])
-    )
+
+    def part(index: Any) -> np.ndarray:
+        return np.array(own[bounds_of(index, leaf.shape)])
+
+    return jax.make_array_from_callback(leaf.shape, place, part)
 
 
 def _read_parts(
