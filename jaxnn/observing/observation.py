@@ -6,6 +6,7 @@ run has the same bits with and without a recording. A `Plan` defines what it com
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -34,7 +35,8 @@ SIDE = 64  # the number of points along each axis of a map of two inputs
 Kind = Literal["classification", "regression", "other"]
 
 
-class Filters(NamedTuple):
+@dataclass(frozen=True)
+class Filters:
     """The weights of a first layer that can be shown as one image per node."""
 
     leaf: str  # the name of the weights

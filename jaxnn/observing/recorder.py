@@ -8,6 +8,7 @@ a resumed run has the same recording as an uninterrupted run.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 
@@ -278,7 +279,7 @@ def _about(
         "moments": schedule.moments,
         "probe": {"of": of, "count": schedule.probed, "shown": shown, "all": whole},
         "kind": plan.kind,
-        "filters": plan.filters and plan.filters._asdict(),
+        "filters": plan.filters and asdict(plan.filters),
         "plot_bounds": plan.plot_bounds,
         "diagram": drawn and to_json(drawn),
         "table": bound and bound.table.as_json(),

@@ -58,7 +58,8 @@ def sweep(
     are_cells = bool(pairs.all())
     places = (range(len(axis.values)) if are_cells else axis.numbers for axis in (x, y))
     lower = lower_is_better(name) if lower is None else lower
-    shown, explained = _draw(axes, *np.meshgrid(*places), means, pairs, lower)
+    right, up = np.meshgrid(*places)
+    shown, explained = _draw(axes, right, up, means, pairs, lower)
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
