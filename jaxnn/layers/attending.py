@@ -1,7 +1,9 @@
 """Scaled dot-product attention: one implementation for all devices, or cuDNN's fused kernel.
 
 The general implementation is two batched matrix products of `[batch, heads, time, features]`. The
-batch and head axes are not merged, so that a mesh may shard either. The softmax is in float32.
+batch and head axes are not merged, so that a mesh may shard either. The softmax is in float32. Long
+causal sequences are computed in blocks of queries, each with the keys that it can attend to: four
+blocks compute 5/8 of the scores.
 
 On NVIDIA GPUs from Ampere on, in half precision, cuDNN's kernel computes the same without storing
 the scores. It can be differentiated once, but not twice, as `unroll` requires. JAX can trace it
@@ -31,6 +33,10 @@ from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
 
+_BLOCKS = 4  # of the queries of a causal sequence; more save little, and take longer to compile
+_LONG = 128  # time steps, from which blocks are faster than the whole: 0.8 of its time on a CPU
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["present", "places", "segments"],
@@ -55,6 +61,12 @@ class Visibility:
     places: Any = None
     segments: Any = None
     alone: bool = False
+
+    def part(self, queries: slice, keys: slice) -> "Visibility":
+        """Returns the `Visibility` of some queries and keys, without `places`."""
+        present = None if self.present is None else self.present[:, keys]
+        segments = self.segments and (self.segments[0][:, queries], self.segments[1][:, keys])
+        return Visibility(present, None, segments, self.alone)
 
 
 _ALL = Visibility()
@@ -92,8 +104,9 @@ def attend(
       Outputs `[batch, heads, time, values]`, in the dtype of the values.
     """
     drops = key is not None and not is_zero(dropout)
+    time = q.shape[2]
 
-    def products(q, k, v, seen):
+    def products(q, k, v, seen, position, key):
         batch, heads, time, features = q.shape
         kv_heads, memory = k.shape[1:3]
         group = heads // kv_heads
@@ -118,10 +131,27 @@ def attend(
             mixed = jnp.where(_any(sees, seen.present), mixed, jnp.zeros_like(mixed))
         return mixed.reshape(batch, heads, time, -1)
 
+    def blocks(q, k, v, seen):
+        size, outputs = -(-time // _BLOCKS), []
+        for start in range(0, time, size):
+            rows = slice(start, start + size)
+            keys = slice(0 if window is None else max(0, start - window + 1), rows.stop)
+            own = q[:, :, rows], k[:, :, keys], v[:, :, keys], seen.part(rows, keys)
+            draws = jax.random.fold_in(key, start) if drops else None
+            outputs.append(products(*own, start - keys.start, draws))
+        return jnp.concatenate(outputs, 2)
+
+    def general(q, k, v, seen):
+        starts = isinstance(position, int) and position == 0
+        by_index = causal and starts and seen.places is None
+        if by_index and isinstance(time, int) and time >= _LONG:
+            return blocks(q, k, v, seen)
+        return products(q, k, v, seen, position, key)
+
     if drops or remembers or not _is_for_cudnn(q, k):
-        return products(q, k, v, seen)
+        return general(q, k, v, seen)
     kernel = partial(_fused, causal=causal, window=window)
-    return by_platform(q, k, v, seen, cuda=kernel, default=products)
+    return by_platform(q, k, v, seen, cuda=kernel, default=general)
 
 
 def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visibility:

@@ -87,8 +87,16 @@ SETTINGS = [
 ]
 
 
+@pytest.fixture(params=["whole", "blocks"])
+def long(request, monkeypatch):
+    """Computes short causal sequences as a whole, and in blocks like long ones."""
+    if request.param == "blocks":
+        monkeypatch.setattr(attending, "_LONG", 1)
+    return request.param
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_it_is_the_formula(settings):
+def test_it_is_the_formula(settings, long):
     network = jaxnn.attention(8, causal=True, **settings)
     params, state = made(network, INPUTS)
     assert_close(
@@ -130,7 +138,7 @@ ROWS = np.array([[1, 1, 2, 2, 2, 0], [3, 3, 3, 3, 4, 4]], np.int32)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kind", ["holes", "segments", "other_segments", "memory"])
 @pytest.mark.parametrize("window", [None, 2])
-def test_the_kernel_sees_the_same_places(kind, causal, window, kernel_by_xla):
+def test_the_kernel_sees_the_same_places(kind, causal, window, kernel_by_xla, long):
     if window is not None and not causal:
         return
     q, k, v = heads_of(SETTINGS[0])
@@ -151,6 +159,37 @@ def test_the_kernel_sees_the_same_places(kind, causal, window, kernel_by_xla):
     if kind in ("other_segments", "memory"):
         nothing = np.asarray(formula == 0).all((1, 3))
         assert nothing[1].any() and not nothing[0].all()
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_a_long_causal_sequence_takes_less_work(window, monkeypatch):
+    """Queries in four blocks compute 5/8 of the scores, and no key beyond a window twice."""
+    q, k, v = (real(1, 2, 200, 4, seed=seed) for seed in range(3))
+
+    def summed(*arrays):
+        return jnp.sum(jnp.sin(attending.attend(*arrays, causal=True, window=window)))
+
+    def made_anew():
+        return jax.jit(jax.value_and_grad(lambda *arrays: summed(*arrays), argnums=(0, 1, 2)))
+
+    def work():
+        return made_anew().lower(q, k, v).compile().cost_analysis()["flops"]
+
+    blocks, fewer = made_anew()(q, k, v), work()
+    monkeypatch.setattr(attending, "_LONG", 201)
+    assert_close(blocks, made_anew()(q, k, v))
+    assert fewer < (0.72 if window is None else 0.55) * work()
+
+
+def test_each_block_of_a_long_sequence_drops_other_weights():
+    """Values that are 1 yield the sum of the weights that are kept, divided by their rate."""
+    q, k, v = jnp.zeros((1, 1, 256, 1)), jnp.zeros((1, 1, 256, 1)), jnp.ones((1, 1, 256, 1))
+    dropped = attending.attend(q, k, v, causal=True, dropout=0.5, key=jax.random.key(0))
+    kept = np.asarray(dropped)[0, 0, :, 0] * np.arange(1, 257) / 2  # how many, of 1 to 256
+    assert_close(kept, np.round(kept), 1e-4)
+    assert abs(kept.sum() / np.arange(1, 257).sum() - 0.5) < 0.01
+    quarters = kept.reshape(4, 64)
+    assert len({tuple(np.diff(rows)) for rows in quarters}) == 4
 
 
 def test_the_platform_of_the_program_decides_between_kernel_and_formula(kernel_by_xla, monkeypatch):
