@@ -32,7 +32,6 @@ from jaxnn.layers._rotary import Rotary, frequencies
 from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
-
 _BLOCKS = 4  # of the queries of a causal sequence; more save little, and take longer to compile
 _LONG = 128  # time steps, from which blocks are faster than the whole: 0.8 of its time on a CPU
 

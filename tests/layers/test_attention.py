@@ -184,12 +184,13 @@ def test_a_long_causal_sequence_takes_less_work(window, monkeypatch):
 def test_each_block_of_a_long_sequence_drops_other_weights():
     """Values that are 1 yield the sum of the weights that are kept, divided by their rate."""
     q, k, v = jnp.zeros((1, 1, 256, 1)), jnp.zeros((1, 1, 256, 1)), jnp.ones((1, 1, 256, 1))
-    dropped = attending.attend(q, k, v, causal=True, dropout=0.5, key=jax.random.key(0))
-    kept = np.asarray(dropped)[0, 0, :, 0] * np.arange(1, 257) / 2  # how many, of 1 to 256
+    key = jax.random.key(0)
+    dropped = attending.attend(q, k, v, causal=True, window=20, dropout=0.5, key=key)
+    seen = np.minimum(np.arange(1, 257), 20)  # keys of each query
+    kept = np.asarray(dropped)[0, 0, :, 0] * seen / 2
     assert_close(kept, np.round(kept), 1e-4)
-    assert abs(kept.sum() / np.arange(1, 257).sum() - 0.5) < 0.01
-    quarters = kept.reshape(4, 64)
-    assert len({tuple(np.diff(rows)) for rows in quarters}) == 4
+    assert abs(kept.sum() / seen.sum() - 0.5) < 0.02
+    assert len({tuple(np.round(rows)) for rows in kept.reshape(4, 64)[1:]}) == 3
 
 
 def test_the_platform_of_the_program_decides_between_kernel_and_formula(kernel_by_xla, monkeypatch):
