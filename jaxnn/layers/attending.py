@@ -32,7 +32,7 @@ from jaxnn.layers._rotary import Rotary, frequencies
 from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
-# From this number of time steps on, a causal sequence is computed in two blocks of queries, and from
+# A causal sequence of this number of time steps is computed in two blocks of queries, and one of
 # four times as many in four. On a CPU, shorter ones are slower in blocks, and with more blocks,
 # compiling takes longer and little is gained.
 _LONG = 128
