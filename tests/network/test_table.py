@@ -99,10 +99,10 @@ def test_usual_networks_fit_a_wide_terminal(stacked):
     gpt = jaxnn.gpt(65, layers=6, heads=6, features=384, positions=256, stacked=stacked)
     wide = made(gpt, 64, 256, dtype=jnp.int32)
     assert max(map(len, str(wide).splitlines())) <= 105
-    # As in the model's paper, 6 times the parameters for each token, and attention's own: of which
-    # a forward pass does a third.
+    # As in the model's paper, 6 times the parameters for each token, of which a forward pass does a
+    # third, and those of attention, of which two blocks of queries compute three quarters.
     tokens, weights = 64 * 256, 6 * 12 * 384**2 + 65 * 384
-    assert wide.total.flops == tokens * (2 * weights + 4 * 6 * 256 * 384)
+    assert wide.total.flops == tokens * (2 * weights + 4 * 6 * 256 * 384 * 3 / 4)
 
 
 def test_amounts_have_three_figures():
