@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxnn.catalog.outcome import BEST, STEP
 from jaxnn.checks import InvalidValue
-from jaxnn.formatting import aligned, brief, comma_separated
+from jaxnn.formatting import aligned, brief, comma_separated, count
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
@@ -186,7 +186,7 @@ def table(settings: Sequence[Setting], metric: str) -> str:
     if not any(setting.diverged for setting in settings):
         rows = [row[:-1] for row in rows]
     more = len(settings) - SHOWN
-    rest = [f"and {more} more settings in sweep.csv"] if more > 0 else []
+    rest = [f"and {count(more, 'more setting')} in sweep.csv"] if more > 0 else []
     return "\n".join([f"{metric}, best first", aligned(rows, ">" * len(rows[0])), *rest])
 
 

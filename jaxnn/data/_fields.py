@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, first_place
+from jaxnn.formatting import count
 from jaxnn.masked import check_places
 from jaxnn.typing import Any
 
@@ -70,7 +71,7 @@ def same_length(where: str, fields: Any, least: int = 1) -> int:
     lengths = {path_name(path): (*leaf.shape, 0)[0] for path, leaf in leaves}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < least:
         shapes = ", ".join(f"{path_name(path)} {list(leaf.shape)}" for path, leaf in leaves)
-        counts = ", ".join(f"{n} examples" for n in sorted(set(lengths.values())))
+        counts = ", ".join(count(n, "example") for n in sorted(set(lengths.values())))
         raise InvalidValue(
             where,
             "the data are empty"
@@ -218,14 +219,14 @@ def _check_finite(where: str, name: str, array: Any) -> None:
         if np.isfinite(array.min()) and np.isfinite(array.max()):  # no boolean array
             return
     wrong = ~np.isfinite(np.asarray(array, np.float32))
-    place, count = first_place(wrong), int(wrong.sum())
+    place, number = first_place(wrong), int(wrong.sum())
     rows = wrong.reshape(len(wrong), -1).any(1) if wrong.ndim else wrong
     columns = f", columns {_some(np.flatnonzero(wrong.any(0)))}" if wrong.ndim == 2 else ""
     axes = {1: "", 2: ".all(1)"}.get(array.ndim, f".all({tuple(range(1, array.ndim))})")
     raise InvalidValue(
         where,
         f"{name} has numbers that are not finite",
-        got=f"{array[place]} at {list(place)}, {count:,} of them in {int(rows.sum()):,} of"
+        got=f"{array[place]} at {list(place)}, {number:,} of them in {int(rows.sum()):,} of"
         f" {rows.size:,} examples{columns}",
         expected="finite numbers",
         fix=f"Keep the other examples, numpy.isfinite({name}){axes}, or fill in numbers, for"

@@ -26,6 +26,7 @@ from jaxnn.driver.feeding import Streamed, Whole, are_ready, first_batches, sums
 from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared
 from jaxnn.driver.selecting import selected
 from jaxnn.driver.trial import Trial, Watch, begin, report
+from jaxnn.formatting import count
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
@@ -114,7 +115,8 @@ class Training:
     def _repr_html_(self) -> str:
         of = "" if self.layout.members is None else f"of {self.layout.members} networks "
         size = self.data.batch_size
-        words = f"training {of}for {self.steps:,} steps" + (f" of {size} examples" if size else "")
+        each = f" of {count(size, 'example')}" if size else ""
+        words = f"training {of}for {count(self.steps, 'step')}{each}"
         hparams = jax.tree.map(jnp.asarray, self.hparams)
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
@@ -133,9 +135,9 @@ class Training:
             forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
         parts = [shared(part, self.fixed, self.origin) for part in parts]
-        count = layout.members or 1
-        placed = Placed(layout, parts, np.arange(count), [])
-        placed = placed.rebalanced(np.arange(layout.slots) < count)
+        members = layout.members or 1
+        placed = Placed(layout, parts, np.arange(members), [])
+        placed = placed.rebalanced(np.arange(layout.slots) < members)
         return placed.progress(step)
 
     def chunks(

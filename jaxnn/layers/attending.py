@@ -138,7 +138,7 @@ def attend(
             rows = slice(start, start + size)
             keys = slice(0 if window is None else max(0, start - window + 1), rows.stop)
             own = q[:, :, rows], k[:, :, keys], v[:, :, keys], seen.part(rows, keys)
-            draws = jax.random.fold_in(key, start) if drops else None
+            draws = None if key is None or not drops else jax.random.fold_in(key, start)
             outputs.append(products(*own, start - keys.start, draws))
         return jnp.concatenate(outputs, 2)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnn import display
+from jaxnn import display, formatting
 from jaxnn.checks import InvalidValue
 from jaxnn.data.aligned import aligned, fix
 from jaxnn.models import tabular
@@ -282,13 +282,7 @@ class Columns:
             )
 
     def __str__(self) -> str:
-        lines = [_HEADS, *self.described()]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        sides = "<<<><"
-        return "\n".join(
-            "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, sides, widths)).rstrip()
-            for line in lines
-        )
+        return formatting.aligned([_HEADS, *self.described()], "<<<><")
 
     __repr__ = __str__
 
