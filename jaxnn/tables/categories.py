@@ -66,6 +66,10 @@ class Category:
         if self.dtype == "whole":  # keys of 64 bits without a sign, and longer ones
             longer = any(abs(int(value)) >= 2**63 for value in known) or own.dtype == polars.Int128
             own = own.cast(polars.Int128 if longer else polars.Int64)
+        if self.dtype == "text" and column.dtype.is_float():  # as pandas reads 1, 2 and a gap
+            whole = column.cast(polars.Int64, strict=False)
+            fraction = (whole != column).fill_null(True)
+            own = own.zip_with(own.is_in(known) | fraction, whole.cast(polars.String))
         known, values = polars.Series(known, dtype=own.dtype), polars.lit(own)
         numbers = polars.int_range(len(known), dtype=polars.Int32, eager=True)
         codes = values.replace_strict(known, numbers, default=unknown, return_dtype=polars.Int32)

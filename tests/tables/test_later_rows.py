@@ -62,6 +62,16 @@ def test_a_date_is_the_same_category_in_a_frame_and_in_a_file(tmp_path, form):
     )
 
 
+def test_whole_numbers_beside_a_gap_are_the_categories_of_their_digits():
+    """pandas reads a column of 1, 2 and a gap as floats."""
+    columns = fitted(["1", "2", "A", "2.5", "1", "2", "A", "2.5"])
+    assert codes(columns, {"x": ["1", "2", "2.5", "3"]}) == [0, 1, 2, 4]
+    later = pandas.DataFrame({"x": [1, 2, 2.5, 3, None]})
+    assert codes(columns, later) == [0, 1, 2, 4, 4]
+    exact = fitted(["1.0", "2", "A", "A", "1.0", "2", "A", "A"])
+    assert codes(exact, {"x": [1.0, 2.0]}) == [0, 1]
+
+
 def test_integers_of_64_bits_without_a_sign_are_categories():
     keys = polars.Series(LONG * 2, dtype=polars.UInt64)
     columns = fitted(keys, kinds={"x": "category"})
