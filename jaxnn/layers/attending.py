@@ -138,13 +138,13 @@ def attend(
             rows = slice(start, start + size)
             keys = slice(0 if window is None else max(0, start - window + 1), rows.stop)
             own = q[:, :, rows], k[:, :, keys], v[:, :, keys], seen.part(rows, keys)
-            draws = None if key is None or not drops else jax.random.fold_in(key, start)
+            draws = None if key is None else jax.random.fold_in(key, start)
             outputs.append(products(*own, start - keys.start, draws))
         return jnp.concatenate(outputs, 2)
 
     def general(q, k, v, seen):
         starts = isinstance(position, int) and position == 0
-        by_index = causal and starts and seen.places is None
+        by_index = causal and starts and seen.places is None and k.shape[2] == time
         if by_index and isinstance(time, int) and time >= _LONG:
             return blocks(q, k, v, seen)
         return products(q, k, v, seen, position, key)

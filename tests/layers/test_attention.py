@@ -182,6 +182,13 @@ def test_a_long_causal_sequence_takes_less_work(window, monkeypatch):
     assert fewer < (0.72 if window is None else 0.55) * work()
 
 
+def test_queries_beyond_a_shorter_memory_and_its_window_are_not_in_blocks(monkeypatch):
+    q, k, v = (jnp.asarray(real(1, 1, n, 4, seed=s)) for s, n in enumerate((12, 3, 3)))
+    whole = attending.attend(q, k, v, causal=True, window=2)
+    monkeypatch.setattr(attending, "_LONG", 1)
+    assert_close(attending.attend(q, k, v, causal=True, window=2), whole)
+
+
 def test_each_block_of_a_long_sequence_drops_other_weights(monkeypatch):
     """Values that are 1 yield the sum of the weights that are kept, divided by their rate."""
     monkeypatch.setattr(attending, "_LONG", 64)
