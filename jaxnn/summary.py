@@ -64,7 +64,8 @@ class Row(NamedTuple):
 class Table:
     """A summary of a network: a row for each part, in the order of computation, and the total.
 
-    The total covers the whole network: its trainable parameters, the memory of its parameters and
+    Parameters that parts share, such as those of an embedding and of the output layer, count in the
+    first of these rows only. The total covers the whole network: its trainable parameters, the memory of its parameters and
     state, the outputs of all parts, and all FLOPs, including those outside of parts.
 
     Attributes:
@@ -128,6 +129,7 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
     """Returns the `table` of a network with these parameters and state, as arrays or shapes."""
     open_calls: list[_Call] = []
     all_calls: list[_Call] = []
+    counted: dict[int, Any] = {}  # the parameters in a row above, by their identity
 
     def record(path: str, part: Network) -> Network:
         def apply(params, state, inputs, *, key=None):
@@ -146,7 +148,10 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
             finally:
                 open_calls.pop()
             name, kind = path or "network", part.parts.kind
-            call.row = _row(name, kind, params, state, outputs, call.times)
+            own = [x for x in jax.tree.leaves(params) if id(x) not in counted]
+            if call.is_layer:
+                counted.update((id(x), x) for x in own)
+            call.row = _row(name, kind, own, state, outputs, call.times)
             return outputs, after
 
         return part._replace(apply=apply)

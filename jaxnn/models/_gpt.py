@@ -19,7 +19,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 
-from jaxnn.calls import apply_part, init_part, passes_inputs, whole_gradient
+from jaxnn.calls import passes_inputs, whole_gradient
 from jaxnn.checks import choice, positive_integer
 from jaxnn.layers import activation as nonlinear
 from jaxnn.layers import attention, embedding, layer_norm, linear, rms_norm
@@ -27,18 +27,9 @@ from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import positions as positions_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._rotary import Rotary
-from jaxnn.masked import put_back, values_of
+from jaxnn.masked import per_place
 from jaxnn.models._transformer import block, blocks
-from jaxnn.network import (
-    Network,
-    Parts,
-    collect,
-    describe,
-    output_shape,
-    parallel,
-    serial,
-    without_empty,
-)
+from jaxnn.network import Network, describe, parallel, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 
 # The layers that may add a bias; the first four belong to attention.
@@ -159,34 +150,30 @@ def gpt(
     body = serial(*places, *drops(), *body_blocks, ("norm", norm()))
     children = ("tokens", embedding(vocabulary, features, scale=scale)), ("body", body)
     output = linear(vocabulary, bias=False, scale=scale)
-    network = _tied(*children) if tied else serial(*children, ("output", output))
+    network = _tied(vocabulary, *children) if tied else serial(*children, ("output", output))
     return describe(
         network, "gpt", vocabulary=vocabulary, layers=layers, heads=heads, features=features,
         form=form,
     )  # fmt: skip
 
 
-def _tied(*children: tuple[str, Network]) -> Network:
-    """Embeds tokens, applies the body, and multiplies its outputs with the transposed embedding."""
-    (_, tokens), (_, body) = children
+def _tied(vocabulary: int, *children: tuple[str, Network]) -> Network:
+    """Composes an embedding, a body, and an output layer whose weight is the embedding."""
 
-    def init(key, inputs):
-        results = {"tokens": init_part("tokens", tokens, key, inputs)}
-        rows = output_shape(tokens, *results["tokens"], inputs)
-        return collect({**results, "body": init_part("body", body, key, rows)})
+    def product(params, inputs):
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        weight = whole_gradient(params["weight"].astype(rows.dtype))
+        return (rows @ weight.T).reshape(*inputs.shape[:-1], -1)
+
+    output = per_place(stateless(product), features=True)
+    output = describe(output, "linear", features=vocabulary, weights_of="tokens")
+    network = serial(*children, ("output", output))
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        after = {}
-        rows, after["tokens"] = apply_part("tokens", tokens, params, state, inputs, key)
-        features, after["body"] = apply_part("body", body, params, state, rows, key)
-        x = values_of(features)
-        weight = whole_gradient(params["tokens"]["weight"].astype(x.dtype))
-        with jax.named_scope("output"):
-            logits = x.reshape(-1, x.shape[-1]) @ weight.T
-        return put_back(features, logits.reshape(*x.shape[:-1], -1)), without_empty(after)
+        return network.apply({**params, "output": params["tokens"]}, state, inputs, key=key)
 
-    return Network(init, apply, Parts("tied", (), children))
+    return Network(serial(*children).init, apply, network.parts)
 
 
 def _product(outputs: tuple[jax.Array, ...]) -> jax.Array:

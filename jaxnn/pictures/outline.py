@@ -129,12 +129,6 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         part = part._replace(text=f"residual: adds its inputs{by}", children=inside)
     elif parts.flow == "parallel":
         part = part._replace(text=f"{len(inside)} branches with the same inputs")
-    elif kind in ("gpt", "tied"):
-        # The output layer shares the weights of the first part, and is not listed as a part.
-        nodes = count(output[-1] if output else 0, "node")
-        text = f"linear, {nodes}, weights of {inside[0].title}"
-        last = Part("output", "linear", text, output)
-        part = part._replace(kind="serial", text="", children=(*_merged(inside), last))
     elif kind == "vae":
         latents = output["mean"] if isinstance(output, dict) else None
         drawn = "draw of a normal distribution"
@@ -223,7 +217,8 @@ def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
         return listed(window, count(channels, "channel") if channels else "")
     match kind:
         case "linear":
-            return count(settings["features"], "node")
+            shared = f"weights of {settings['weights_of']}" if "weights_of" in settings else ""
+            return listed(count(settings["features"], "node"), shared)
         case "activation":
             return settings["function"]
         case "dropout" | "stochastic_depth":
