@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import multiple, positive_integer
+from jaxnn.checks import positive_integer
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._learner import Gradients, Learner, compute_gradients
+from jaxnn.learning._output import split_rows
 
 
 def accumulate(learner: Learner, parts: int) -> Learner:
@@ -48,11 +49,7 @@ def accumulate(learner: Learner, parts: int) -> Learner:
 
     def gradients(state, batch, part=None, factor=None):
         first = 0 if part is None else part * parts
-        size = len(jax.tree.leaves(batch)[0])
-        multiple("accumulate", "batch_size", size, "parts", parts)
-        # Rows are interleaved, so that when a batch is sharded, every device holds an equal share
-        # of every part.
-        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+        split = split_rows("accumulate", batch, "parts", parts)
 
         def one(total, numbered):
             number, own = numbered

@@ -11,19 +11,22 @@
 (1, [[2.0]])
 """
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.calls import as_arrays
-from jaxnn.checks import InvalidType, InvalidValue, positive
+from jaxnn.checks import InvalidType, InvalidValue, positive, positive_integer
 from jaxnn.hparams import builder, check_read
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._given import with_given
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
+from jaxnn.learning._output import check_output, differentiated, evaluated
 from jaxnn.metrics.metric import check_metrics
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
@@ -38,6 +41,8 @@ def learner(
     network: Network | Callable[[Hparams], Network],
     objective: Objective | Callable[..., Any],
     optimizer: optax.GradientTransformation | Callable[[Hparams], optax.GradientTransformation],
+    *,
+    output_parts: int = 1,
 ) -> Learner:
     """Returns a learner that minimizes the objective over the network's parameters.
 
@@ -60,6 +65,10 @@ def learner(
       network: a `Network`, or a function `hparams -> Network`.
       objective: an `Objective`, a function `hparams -> Objective`, or a loss function.
       optimizer: an optax optimizer, or a function `hparams -> optimizer`.
+      output_parts: the number of parts of a batch in which the output layer and the loss are
+        computed, one after the other. It saves the memory of outputs that are large, such as the
+        logits of a vocabulary; the results are the same, up to rounding. It must divide the batch
+        size, and a loss over a whole batch becomes a loss over each part.
 
     Returns:
       A `Learner` whose state is a `TrainState`.
@@ -67,7 +76,10 @@ def learner(
     Raises:
       InvalidType: if an argument has the wrong type, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
+      InvalidValue: if `output_parts` is not positive, or, when traced, does not divide the batch
+        size, or the last part of the network is not named `"output"`.
     """
+    positive_integer("learner", "output_parts", output_parts)
     read: set[str] = set()  # the hyper-parameters that a function has read
     build_network = builder("network", network, Network, read)
     build_objective = builder("objective", objective, Objective, read)
@@ -88,34 +100,37 @@ def learner(
             extra={},
         )
 
-    def problem(state, batch, part=None):
-        """Returns the loss as a function of the parameters, with the goal and the batch."""
+    def prepared(state, batch, part=None):
+        """Returns the network, the objective, the batch and the key of a forward pass."""
         net, goal = build_network(state.hparams), build_objective(state.hparams)
         key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
         prepare_key, apply_key = jax.random.split(key)
         _, batch = shielded_batch(None, goal.prepare(prepare_key, batch))
-        apply_key = apply_key if part is None else jax.random.fold_in(apply_key, part)
+        return net, goal, batch, apply_key if part is None else jax.random.fold_in(apply_key, part)
 
-        def loss(params):
-            outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            # A user-defined loss is shielded only here.
-            measured_values, weights = shield(goal.loss)(outputs, batch)
-            _check_differentiable(measured_values)
-            measured = measures.mean(measured_values, weights, better="lower")
-            total, weight = measured.sums
-            # The gradient of a batch whose weights are all 0 is 0, not NaN.
-            return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
-
-        return loss, goal, batch
+    def loss(params, state, net, goal, batch, key):
+        """Returns the mean loss, and `(outputs, state of the network, loss)`."""
+        outputs, after = _apply(net, params, state.state, batch["inputs"], key)
+        measured = _loss(goal, outputs, batch)
+        total, weight = measured.sums
+        # The gradient of a batch whose weights are all 0 is 0, not NaN.
+        return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
 
     def gradients(state, batch, part=None, factor=None):
-        loss, goal, batch = problem(state, batch, part)
+        net, goal, batch, key = prepared(state, batch, part)
 
         def scaled(params):
-            value, rest = loss(params)
+            value, rest = loss(params, state, net, goal, batch, key)
             return value if factor is None else value * factor, rest
 
-        values, (outputs, after, measured) = jax.grad(scaled, has_aux=True)(state.params)
+        if output_parts == 1:
+            values, (outputs, after, measured) = jax.grad(scaled, has_aux=True)(state.params)
+            metrics = _metrics(goal, outputs, batch)
+        else:
+            check_output(net)
+            values, after, (measured, metrics) = differentiated(
+                partial(_measured, goal), net, state, batch, key, output_parts, factor
+            )
         if factor is not None:
             # In float32: the factor itself may be too large for half precision.
             def unscaled(x):
@@ -126,7 +141,7 @@ def learner(
         # For complex parameters, `jax.grad` returns the conjugate of the direction of ascent, with
         # which an optimizer would climb along the imaginary axis.
         values = jax.tree.map(lambda x: x.conj() if jnp.iscomplexobj(x) else x, values)
-        return Gradients(values, after, measured, _metrics(goal, outputs, batch))
+        return Gradients(values, after, measured, metrics)
 
     def update(state, batch, gradients):
         tx = optax.with_extra_args_support(build_optimizer(state.hparams))
@@ -137,7 +152,7 @@ def learner(
             updates, opt_state = tx.update(
                 gradients.values, state.opt_state, state.params,
                 value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
-                value_fn=lambda params: problem(state, batch)[0](params)[0],
+                value_fn=lambda params: loss(params, state, *prepared(state, batch))[0],
             )  # fmt: skip
             _check_same_structure(state.params, updates)
             params = optax.apply_updates(state.params, updates)
@@ -148,10 +163,16 @@ def learner(
 
     def evaluate(state, batch):
         goal = build_objective(state.hparams)
-        batch = goal.prepare(None, batch)
-        outputs = predict(state, batch["inputs"])
-        loss = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
-        return {"loss": loss, **_metrics(goal, outputs, batch)}
+        batch, measure = goal.prepare(None, batch), partial(_measured, goal)
+        # The last batch of an evaluation may be smaller.
+        parts = math.gcd(output_parts, len(jax.tree.leaves(batch)[0]))
+        if parts == 1:
+            loss, metrics = measure(predict(state, batch["inputs"]), batch)
+        else:
+            net = build_network(state.hparams)
+            check_output(net)
+            loss, metrics = evaluated(measure, net, state, batch, parts)
+        return {"loss": loss, **metrics}
 
     # Traced once for each set of shapes, regardless of the programs that call it.
     @partial(jax.jit, inline=True)
@@ -197,6 +218,16 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
             fix="Write `return outputs, state` in apply, or create the network with stateless()",
         )
     return result
+
+
+def _loss(goal: Objective, outputs: Any, batch: Batch) -> measures.Metric:
+    values, weights = shield(goal.loss)(outputs, batch)  # a user's loss is shielded only here
+    _check_differentiable(values)
+    return measures.mean(values, weights, better="lower")
+
+
+def _measured(goal: Objective, outputs: Any, batch: Batch) -> tuple[measures.Metric, Any]:
+    return _loss(goal, outputs, batch), _metrics(goal, lax.stop_gradient(outputs), batch)
 
 
 def _check_differentiable(values: Any) -> None:

@@ -10,7 +10,7 @@ Parts are named by their paths, as in a `table`.
 >>> jax.tree.map(jnp.shape, inside)
 {'activation_1': (1, 8), 'activation_2': (1, 4)}
 
-The outputs of a captured part are returned in its state, as a node `_Captured` that also holds the
+What is captured of a part is returned in its state, as a node `_Captured` that also holds the
 part's own state. Combinators and transforms pass it on like any state, and a `scan` over depth
 stacks it; `capture` extracts it from the state of the whole network.
 """
@@ -28,7 +28,7 @@ from jaxnn.network import Network, walk, wrap
 from jaxnn.typing import Any
 
 
-def capture(network: Network, patterns: Sequence[str]) -> Network:
+def capture(network: Network, patterns: Sequence[str], *, inputs: bool = False) -> Network:
     """Returns a network with outputs `(outputs, {path: outputs of that part})`.
 
     Args:
@@ -36,6 +36,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
       patterns: the paths of parts, in which `*` matches any characters. The outputs of a part
         inside `repeat` are those of all layers, `[batch, layers, ...]`. The path of the whole
         network is `""`. The submodules of a Flax model are parts too; `jaxnn.table` lists them.
+      inputs: whether to return the inputs of these parts instead of their outputs.
 
     Raises:
       InvalidType: if the network or the patterns have the wrong type.
@@ -50,10 +51,10 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         paths, names = [], tuple(patterns)
     else:
         paths, names = picked("capture", patterns, dict.fromkeys(path for path, _ in parts)), ()
-    owner = object()
+    owner, of_inputs = object(), inputs
 
     def apply(params, state, inputs, *, key=None):
-        with inside(_Capture(owner, frozenset(paths), names)):
+        with inside(_Capture(owner, frozenset(paths), names, of_inputs)):
             outputs, after = apply_inner(network, params, state, inputs, key)
         after, captured = _extract(after, owner)
         missing = [path for path in paths if path not in captured]
@@ -71,7 +72,8 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         ordered = paths or sorted(captured, key=lambda path: _place(names, path))
         return (outputs, {path: captured[path] for path in ordered}), after
 
-    return wrap(network, "capture", apply, None, patterns=tuple(patterns))
+    settings: dict[str, Any] = {"inputs": True} if inputs else {}
+    return wrap(network, "capture", apply, None, patterns=tuple(patterns), **settings)
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -85,7 +87,7 @@ def _place(patterns: Sequence[str], path: str) -> int:
 
 @dataclass(frozen=True)
 class _Capture:
-    """The frame in which captured parts return their outputs in their state as well.
+    """The frame in which captured parts return their outputs, or inputs, in their state as well.
 
     Parts that contain no captured path are computed outside of it, and so are not traced again;
     unless there are `patterns`, which any path may match.
@@ -94,6 +96,7 @@ class _Capture:
     owner: Any
     paths: frozenset[str]
     patterns: tuple[str, ...] = ()
+    of_inputs: bool = False
     path: str = ""
     observes = True
 
@@ -111,8 +114,9 @@ class _Capture:
         matches = any(_matches(pattern, self.path) for pattern in self.patterns)
         if self.path not in self.paths and not matches:
             return outputs, after
-        ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(outputs))
-        return outputs, _Captured(outputs, after, self.owner, self.path, ranks)
+        captured = inputs if self.of_inputs else outputs
+        ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(captured))
+        return outputs, _Captured(captured, after, self.owner, self.path, ranks)
 
 
 def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
@@ -124,7 +128,7 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
             inner = clean(node.state)
             if node.owner is not owner:
                 return replace(node, state=inner)
-            leaves, structure = jax.tree.flatten(node.outputs)
+            leaves, structure = jax.tree.flatten(node.values)
             # The axes of layers, which a loop puts in front, are moved after the batch axis.
             moved = (jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, node.ranks))
             # The innermost node of a path is visited first, and takes precedence.
@@ -146,9 +150,9 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Captured:
-    """The outputs of a part and its state; `ranks` are those of the outputs before any stacking."""
+    """The captured values of a part and its state; `ranks` are those before any stacking."""
 
-    outputs: Any
+    values: Any
     state: Any
     owner: Any = field(metadata={"static": True})
     path: str = field(metadata={"static": True})

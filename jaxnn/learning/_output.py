@@ -1,0 +1,227 @@
+"""The output layer and the loss in parts of a batch, for outputs that would fill the memory.
+
+The logits of a language model are often larger than all else in a training step: `[batch, time,
+vocabulary]`, and their gradients once more. But a loss has a value for each example. So everything
+up to the output layer is computed for the whole batch, and the output layer, the loss, the metrics
+and their gradients for one part of the batch after the other:
+
+    features = body(params, inputs)                            # the inputs of the output layer
+    for each part:  loss, d_params, d_features[part] = gradients of loss(head(params, features[part]))
+
+Nothing is computed twice, and the outputs of only one part exist at once. (`accumulate` computes
+whole networks in parts, which saves the memory of all activations, and gathers sharded weights once
+for each part.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from jaxnn.calls import apply_inner, inside
+from jaxnn.checks import InvalidValue, multiple
+from jaxnn.layers._linear import at_least_float32
+from jaxnn.names import listing
+from jaxnn.network import Network
+from jaxnn.transforms import capture
+from jaxnn.typing import Any, Batch, Callable, Params, State
+
+# The name of the last layer in every model of the library.
+OUTPUT = "output"
+
+Measure = Callable[[Any, Batch], Any]
+
+
+def split_rows(where: str, tree: Any, name: str, parts: int) -> Any:
+    """Splits a batch into parts of equally many rows, `[parts, rows / parts, ...]`.
+
+    Part `i` has every `parts`-th row, starting at row `i`. So when a batch is sharded, every device
+    has an equal share of every part. Raises `InvalidValue` unless `parts`, the argument `name` of
+    `where`, divides the batch size.
+    """
+    multiple(where, "batch_size", len(jax.tree.leaves(tree)[0]), name, parts)
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def check_output(network: Network) -> None:
+    """Raises `InvalidValue` unless the last part of a network is its output layer, by its name."""
+    inner = network
+    while inner.parts.times == 1 and [name for name, _ in inner.parts.children] == [""]:
+        inner = inner.parts.children[0][1]
+    names = [name for name, _ in inner.parts.children]
+    if names[-1:] != [OUTPUT] or inner.parts.flow != "serial" or inner.parts.times > 1:
+        raise InvalidValue(
+            "learner",
+            "the network does not end with an output layer, which output_parts is about",
+            got=f"a network of kind {inner.parts.kind}"
+            + (f" with the parts {listing(names)}" if names else ""),
+            expected=f"a network in series whose last part is named {OUTPUT!r}, as in gpt and mlp",
+            fix=f"Write serial(..., ({OUTPUT!r}, linear(n))), or use accumulate(learner, parts)",
+        )
+
+
+def evaluated(measure: Measure, network: Network, state: Any, batch: Batch, parts: int) -> Any:
+    """Returns the metrics of a batch, with the outputs of one part of it after the other.
+
+    Args:
+      measure: `(outputs, batch) -> metrics`, any tree of sums over examples.
+      network: a network whose last part is the output layer.
+      state: a `TrainState`.
+      batch: the batch, as the objective prepares it.
+      parts: the number of parts, which divides the batch size.
+    """
+    features = _body(network, state.params, state, batch["inputs"], None)[0]
+    rows = split_rows("learner", (features, batch), "output_parts", parts)
+    head, _ = _head(network, state, *jax.tree.map(lambda x: x[0], rows), None)
+
+    def of_part(own):
+        features, batch = own
+        return measure(head(jax.tree.leaves(state.params), features, None), batch)
+
+    return _summed(lax.map(of_part, rows))
+
+
+def differentiated(
+    measure: Measure, network: Network, state: Any, batch: Batch, key: Any, parts: int, factor: Any
+) -> tuple[Params, State, Any]:
+    """Returns the gradient of the mean loss, the network's new state, and the metrics of a batch.
+
+    Args:
+      measure: `(outputs, batch) -> (loss, metrics)`, where `loss` is a `jaxnn.metrics.mean`.
+      network: a network whose last part is the output layer.
+      state: a `TrainState`.
+      batch: the batch, as the objective prepares it.
+      key: the key of the forward pass.
+      parts: the number of parts, which divides the batch size.
+      factor: multiplies the loss; 1 if `None`.
+    """
+
+    def whole(params):
+        features, outputs, after = _body(network, params, state, batch["inputs"], key)
+        # The weights of a loss rarely depend on the outputs, which are dead code then.
+        _, weight = measure(outputs, batch)[0].sums
+        leaves, rest = _inexact(features)
+        return leaves, (rest, after, weight)
+
+    features, pull, (rest, after, weight) = jax.vjp(whole, state.params, has_aux=True)
+    scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
+    rows = split_rows("learner", ((features, rest), batch), "output_parts", parts)
+    (one, own), one_batch = jax.tree.map(lambda x: x[0], rows)
+    head, reads = _head(network, state, _whole(one, own), one_batch, key)
+    leaves, structure = jax.tree.flatten(state.params)
+
+    def loss(read, features, rest, batch, key):
+        read = iter(read)
+        merged = [next(read) if is_read else x for x, is_read in zip(leaves, reads)]
+        measured = measure(head(merged, _whole(features, rest), key), batch)
+        return measured[0].sums[0] * scale, measured
+
+    def of_part(total, numbered):
+        number, ((features, rest), batch) = numbered
+        own_key = jax.random.fold_in(key, number)
+        gradient = jax.grad(loss, (0, 1), has_aux=True)
+        (own, of_features), measured = gradient(read, features, rest, batch, own_key)
+        total = jax.tree.map(lambda total, x: total + x.astype(total.dtype), total, own)
+        return total, (of_features, measured)
+
+    read = [x for x, is_read in zip(leaves, reads) if is_read]
+    # In half precision, a sum of many parts would lose the small ones.
+    zeros = [jnp.zeros(x.shape, at_least_float32(x.dtype)) for x in read]
+    total, (of_features, measured) = lax.scan(of_part, zeros, (jnp.arange(parts), rows))
+    (values,) = pull(_join_rows(of_features))
+    added = iter(total)
+    values = [
+        (x + next(added)).astype(x.dtype) if is_read else x
+        for x, is_read in zip(jax.tree.leaves(values), reads)
+    ]
+    return jax.tree.unflatten(structure, values), after, _summed(measured)
+
+
+def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -> Any:
+    """Returns the inputs of the output layer, the outputs, and the network's state.
+
+    The compiler removes the computation of the outputs unless something reads them.
+    """
+    captured = capture(network, [OUTPUT], inputs=True)
+    (outputs, inside), after = captured.apply(params, state.state, inputs, key=key)
+    return inside[OUTPUT], outputs, after
+
+
+def _head(
+    network: Network, state: Any, features: Any, batch: Batch, key: Any
+) -> tuple[Callable[[Sequence[Any], Any, Any], Any], list[bool]]:
+    """Returns the outputs as a function of the inputs of the output layer.
+
+    The function is `(leaves, features, key) -> outputs`, where `leaves` are those of the
+    parameters. Returned with it is whether it reads each of these leaves. Raises `InvalidValue` if
+    the outputs also depend on the inputs of the network.
+    """
+
+    def tail(params, features, key, inputs):
+        with inside(_Features(features)):
+            return apply_inner(network, params, state.state, inputs, key)[0]
+
+    given = state.params, features, key, batch["inputs"]
+    program, shapes = jax.make_jaxpr(tail, return_shape=True)(*given)
+    # This removes the layers before the output layer.
+    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    if any(used[len(jax.tree.leaves(given[:3])) :]):
+        raise InvalidValue(
+            "learner",
+            "the outputs of the network are not those of its output layer",
+            got="outputs that also depend on the inputs of the network in another way",
+            expected="a network that computes nothing else after the output layer",
+            fix="Leave out output_parts, or use accumulate(learner, parts)",
+        )
+    function = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
+
+    def head(*given):
+        read = [x for x, is_used in zip(jax.tree.leaves(given), used) if is_used]
+        return jax.tree.unflatten(jax.tree.structure(shapes), function(*read))
+
+    return head, used[: len(jax.tree.leaves(state.params))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """The frame that passes features to the output layer, in place of its inputs."""
+
+    features: Any
+    is_output: bool = False
+
+    def enter(self, name):
+        if self.is_output or name not in ("", OUTPUT):
+            return None
+        return replace(self, is_output=name == OUTPUT)
+
+    def __call__(self, part, proceed, params, state, inputs, key):
+        if not self.is_output:
+            return proceed(params, state, inputs, key)
+        return proceed(params, state, self.features, key, within=None)
+
+
+def _join_rows(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
+
+
+def _summed(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.sum(0), tree)
+
+
+def _inexact(tree: Any) -> tuple[Any, Any]:
+    """Splits a tree in two: with the arrays that have a gradient, and with all others."""
+    has = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.inexact), tree)
+    return tuple(
+        jax.tree.map(lambda x, is_inexact: x if is_inexact == side else None, tree, has)
+        for side in (True, False)
+    )
+
+
+def _whole(inexact: Any, rest: Any) -> Any:
+    return jax.tree.map(
+        lambda x, y: y if x is None else x, inexact, rest, is_leaf=lambda x: x is None
+    )
