@@ -64,9 +64,9 @@ class Row(NamedTuple):
 class Table:
     """A summary of a network: a row for each part, in the order of computation, and the total.
 
-    Parameters that parts share, such as those of an embedding and of the output layer, count in the
-    first of these rows only. The total covers the whole network: its trainable parameters, the memory of its parameters and
-    state, the outputs of all parts, and all FLOPs, including those outside of parts.
+    The total covers the whole network: its trainable parameters, the memory of its parameters and
+    state, the outputs of all parts, and all FLOPs, including those outside of parts. Parameters
+    that parts share count in the first of their rows only.
 
     Attributes:
       rows: one `Row` per part.

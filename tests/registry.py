@@ -273,8 +273,8 @@ _FAST = {"learning_rate": 0.1}
 _SLOW = {"learning_rate": 0.01}
 
 
-def _learned(network, optimizer=made.sgd, objective=jaxnn.classification):
-    return lambda: jaxnn.learner(network(), objective(), optimizer)
+def _learned(network, optimizer=made.sgd, objective=jaxnn.classification, **options):
+    return lambda: jaxnn.learner(network(), objective(), optimizer, **options)
 
 
 VECTORS, IMAGES = real(EXAMPLES, 6), real(EXAMPLES, 6, 6, 1)
@@ -353,6 +353,12 @@ LEARNERS = [
     Case(
         "accumulate",
         lambda: accumulate(_learned(lambda: jaxnn.mlp([32], 3))(), 3),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "output_in_parts",
+        _learned(lambda: jaxnn.mlp([32], 3), output_parts=3),
         _classified(VECTORS) | WEIGHTED,
         facts={"hparams": _FAST},
     ),

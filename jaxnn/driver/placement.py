@@ -186,7 +186,8 @@ def fitted(layout: Layout, width: int | None, compiled: Callable[[Layout], Any])
     """
     asked = layout.width
     while layout.width and layout.width > 1:
-        need, have = needed(compiled(layout)), available(layout.devices[0])
+        device = layout.devices[0]
+        need, have = needed(compiled(layout), device.platform), available(device)
         if need <= have:
             break
         layout = replace(layout, width=max(1, int(layout.width * have / need)))

@@ -5,15 +5,15 @@ vocabulary]`, and their gradients once more. But a loss has a value for each exa
 up to the output layer is computed for the whole batch, and the output layer, the loss, the metrics
 and their gradients for one part of the batch after the other:
 
-    features = body(params, inputs)                            # the inputs of the output layer
-    for each part:  loss, d_params, d_features[part] = gradients of loss(head(params, features[part]))
+    features = body(params, inputs)            # the inputs of the output layer, for the whole batch
+    for each part of the features: the gradients of loss(head(params, part)), by params and by part
+    the gradients of body, from those of the features
 
 Nothing is computed twice, and the outputs of only one part exist at once. (`accumulate` computes
 whole networks in parts, which saves the memory of all activations, and gathers sharded weights once
 for each part.)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -74,13 +74,13 @@ def evaluated(measure: Measure, network: Network, state: Any, batch: Batch, part
       batch: the batch, as the objective prepares it.
       parts: the number of parts, which divides the batch size.
     """
-    features = _body(network, state.params, state, batch["inputs"], None)[0]
-    rows = split_rows("learner", (features, batch), "output_parts", parts)
+    captured, _ = _needed(lambda: _body(network, state.params, state, batch["inputs"], None)[0])
+    rows = split_rows("learner", (captured(), batch), "output_parts", parts)
     head, _ = _head(network, state, *jax.tree.map(lambda x: x[0], rows), None)
 
     def of_part(own):
         features, batch = own
-        return measure(head(jax.tree.leaves(state.params), features, None), batch)
+        return measure(head(state.params, features, None), batch)
 
     return _summed(lax.map(of_part, rows))
 
@@ -102,12 +102,13 @@ def differentiated(
 
     def whole(params):
         features, outputs, after = _body(network, params, state, batch["inputs"], key)
-        # The weights of a loss rarely depend on the outputs, which are dead code then.
+        # The weights of a loss rarely depend on the outputs, which nothing needs then.
         _, weight = measure(outputs, batch)[0].sums
         leaves, rest = _inexact(features)
         return leaves, (rest, after, weight)
 
-    features, pull, (rest, after, weight) = jax.vjp(whole, state.params, has_aux=True)
+    forward, _ = _needed(whole, state.params)
+    features, pull, (rest, after, weight) = jax.vjp(forward, state.params, has_aux=True)
     scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
     rows = split_rows("learner", ((features, rest), batch), "output_parts", parts)
     (one, own), one_batch = jax.tree.map(lambda x: x[0], rows)
@@ -117,7 +118,8 @@ def differentiated(
     def loss(read, features, rest, batch, key):
         read = iter(read)
         merged = [next(read) if is_read else x for x, is_read in zip(leaves, reads)]
-        measured = measure(head(merged, _whole(features, rest), key), batch)
+        params = jax.tree.unflatten(structure, merged)
+        measured = measure(head(params, _whole(features, rest), key), batch)
         return measured[0].sums[0] * scale, measured
 
     def of_part(total, numbered):
@@ -142,10 +144,7 @@ def differentiated(
 
 
 def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -> Any:
-    """Returns the inputs of the output layer, the outputs, and the network's state.
-
-    The compiler removes the computation of the outputs unless something reads them.
-    """
+    """Returns the inputs of the output layer, the outputs, and the network's state."""
     captured = capture(network, [OUTPUT], inputs=True)
     (outputs, inside), after = captured.apply(params, state.state, inputs, key=key)
     return inside[OUTPUT], outputs, after
@@ -153,23 +152,20 @@ def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -
 
 def _head(
     network: Network, state: Any, features: Any, batch: Batch, key: Any
-) -> tuple[Callable[[Sequence[Any], Any, Any], Any], list[bool]]:
-    """Returns the outputs as a function of the inputs of the output layer.
+) -> tuple[Callable[..., Any], list[bool]]:
+    """Returns the outputs as a function `(params, features, key) -> outputs`.
 
-    The function is `(leaves, features, key) -> outputs`, where `leaves` are those of the
-    parameters. Returned with it is whether it reads each of these leaves. Raises `InvalidValue` if
-    the outputs also depend on the inputs of the network.
+    The features are the inputs of the output layer. Returned with the function is whether it reads
+    each leaf of the parameters. Raises `InvalidValue` if the outputs also depend on the inputs of
+    the network.
     """
 
     def tail(params, features, key, inputs):
         with inside(_Features(features)):
             return apply_inner(network, params, state.state, inputs, key)[0]
 
-    given = state.params, features, key, batch["inputs"]
-    program, shapes = jax.make_jaxpr(tail, return_shape=True)(*given)
-    # This removes the layers before the output layer.
-    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
-    if any(used[len(jax.tree.leaves(given[:3])) :]):
+    head, (reads, _, _, others) = _needed(tail, state.params, features, key, batch["inputs"])
+    if any(others):
         raise InvalidValue(
             "learner",
             "the outputs of the network are not those of its output layer",
@@ -177,13 +173,25 @@ def _head(
             expected="a network that computes nothing else after the output layer",
             fix="Leave out output_parts, or use accumulate(learner, parts)",
         )
-    function = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
+    return head, reads
 
-    def head(*given):
-        read = [x for x, is_used in zip(jax.tree.leaves(given), used) if is_used]
-        return jax.tree.unflatten(jax.tree.structure(shapes), function(*read))
 
-    return head, used[: len(jax.tree.leaves(state.params))]
+def _needed(function: Callable[..., Any], *given: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns the function without what its results do not need, such as the layers of a network.
+
+    Returned with it is whether it reads each leaf of each argument; last arguments of which it
+    reads nothing may be left out.
+    """
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*given)
+    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    run = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
+
+    def reduced(*given):
+        read = [x for x, is_read in zip(jax.tree.leaves(given), used) if is_read]
+        return jax.tree.unflatten(jax.tree.structure(shapes), run(*read))
+
+    marks = iter(used)
+    return reduced, [[next(marks) for _ in jax.tree.leaves(each)] for each in given]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +222,11 @@ def _summed(tree: Any) -> Any:
 
 def _inexact(tree: Any) -> tuple[Any, Any]:
     """Splits a tree in two: with the arrays that have a gradient, and with all others."""
-    has = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.inexact), tree)
-    return tuple(
-        jax.tree.map(lambda x, is_inexact: x if is_inexact == side else None, tree, has)
-        for side in (True, False)
-    )
+    leaves, structure = jax.tree.flatten(tree)
+    has = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    inexact = (x if is_inexact else None for x, is_inexact in zip(leaves, has))
+    rest = (None if is_inexact else x for x, is_inexact in zip(leaves, has))
+    return jax.tree.unflatten(structure, inexact), jax.tree.unflatten(structure, rest)
 
 
 def _whole(inexact: Any, rest: Any) -> Any:

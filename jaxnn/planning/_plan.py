@@ -38,7 +38,7 @@ from jaxnn.planning.parts import part_of
 from jaxnn.programs import operations, products_of
 from jaxnn.scale._mesh import mesh as mesh_of
 from jaxnn.scale._shard import shard
-from jaxnn.scale.memory import available
+from jaxnn.scale.memory import available, output_bytes, temporary_bytes
 from jaxnn.scale.rules import replicated
 from jaxnn.typing import Any, Hparams
 
@@ -153,10 +153,10 @@ def plan_of(
             seconds=time.perf_counter() - began,
         )  # fmt: skip
     stats = compiled.memory_analysis()
-    outputs = max(0, stats.output_size_in_bytes - stats.alias_size_in_bytes)
     program = Program(compiled.as_text())
     buffers += [Buffer(part_of(n), "temporary", s, size) for n, s, size in program.arrays()]
-    arguments, temporary = stats.argument_size_in_bytes, stats.temp_size_in_bytes
+    arguments, outputs = stats.argument_size_in_bytes, output_bytes(stats)
+    temporary = temporary_bytes(stats, target.platform)
     return Plan(
         **common,
         memory=Memory(arguments, temporary, outputs, arguments + temporary + outputs),

@@ -143,7 +143,7 @@ def test_a_member_more_takes_the_memory_of_its_state(name):
         trials = training.trials(np.arange(members, dtype=np.int32))
         used, data_of = (trials.state, trials.window), training.data.shuffled(trials.order)
         program = looped.lower(case.thing, 1, *used, data_of, trials.status, np.int32(1))
-        return needed(program.compile()), size(used) / members
+        return needed(program.compile(), "cpu"), size(used) / members
 
     (few, one), (many, _) = memory(6), memory(12)
     assert 0.9 * one < (many - few) / 6 < 1.1 * one
@@ -154,7 +154,7 @@ def measured(monkeypatch):
     """What programs need; the memory of devices is `limit[0]`."""
     needs, limit = [], [math.inf]
     monkeypatch.setattr(
-        driver, "needed", lambda program: (needs.append(needed(program)), needs[-1])[1]
+        driver, "needed", lambda *given: (needs.append(needed(*given)), needs[-1])[1]
     )
     monkeypatch.setattr(driver, "available", lambda device: limit[0])
     return needs, limit

@@ -31,6 +31,7 @@ from jaxnn.planning._plan import lower, placed
 from jaxnn.planning.compilers import devices_of
 from jaxnn.planning.hardware import hardware
 from jaxnn.scale import _shard
+from jaxnn.scale.memory import temporary_bytes
 
 # Set before libtpu is loaded.
 ENVIRONMENT = {
@@ -47,14 +48,14 @@ def chip(name: str = "v5e") -> Any:
     return topologies.get_topology_desc(f"{name}:1x1", platform="tpu", **one).devices[0]
 
 
-def compiled(lowered: Any) -> dict[str, Any]:
+def compiled(lowered: Any, platform: str = "tpu") -> dict[str, Any]:
     """Compiles a lowered program, and returns its figures."""
     began = time.perf_counter()
     program = lowered.compile()
     memory, cost = program.memory_analysis(), program.cost_analysis()
     return {
         "arguments": memory.argument_size_in_bytes,
-        "temporary": memory.temp_size_in_bytes,
+        "temporary": temporary_bytes(memory, platform),
         "moved": round(cost["bytes accessed"]) if cost else 0,  # unknown for a GPU
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -86,6 +87,8 @@ def gpt2(
     rules: Any,
     *,
     slices: int = 1,
+    batch_size: int = 64,
+    parts: int = 1,
     free: bool = False,
     **settings: Any,
 ) -> Iterator[dict[str, Any]]:
@@ -99,14 +102,14 @@ def gpt2(
     if slices > 1:
         devices = topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
     network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
-    learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
+    learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4), output_parts=parts)
     learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
-    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=64)
+    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=batch_size)
     training = jaxnn.train(learner, tokens, steps=1000, every=1000, key=jax.random.key(0))
     lowered = loop_of(training, devices[0])
     state = jax.tree.leaves(lowered.in_avals[0][0])
     size = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 4) for leaf in state)
-    yield compiled(lowered) | {"state": size, "devices": len(devices)}
+    yield compiled(lowered, devices[0].platform) | {"state": size, "devices": len(devices)}
 
 
 # --- Parts -------------------------------------------------------------------------------------
@@ -125,6 +128,10 @@ XL = {"layers": 48, "heads": 25, "features": 1600}
 CASES = {
     "gpt2": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp),
     "gpt2_free": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp, free=True),
+    "gpt2_parts": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp, parts=4),
+    "gpt2_filling": partial(
+        gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp, parts=4, layers=48, batch_size=768
+    ),
     "gpt2_tensor": partial(gpt2, "v5e:2x4", (4, 2), jaxnn.scale.tensor_fsdp),
     "gpt2_two_slices": partial(gpt2, "v5e:2x4", (16, 1), jaxnn.scale.fsdp, slices=2),
     "gpt2_a100": partial(gpt2, "a100-40x8", (8, 1), jaxnn.scale.fsdp),
@@ -138,11 +145,15 @@ CASES = {
 }
 
 
-def figures(case: str, changes: Mapping[str, Any] = {}) -> list[dict[str, Any]]:
-    """Compiles a case, or an experiment with changes; returns the figures of each program."""
+def figures(
+    case: str, changes: Mapping[str, Any] = {}, effort: float = -1.0
+) -> list[dict[str, Any]]:
+    """Compiles a case, or an experiment with changes; returns the figures of each program.
+
+    With the least effort, the compiler takes seconds, and programs take somewhat less memory.
+    """
     jax.config.update("jax_platforms", "cpu")
-    # In seconds, to somewhat larger programs.
-    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    jax.config.update("jax_exec_time_optimization_effort", effort)
     return list(CASES[case]() if case in CASES else experiment(case, **changes))
 
 

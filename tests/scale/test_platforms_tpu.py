@@ -30,8 +30,8 @@ NIGHTLY = {
 @pytest.fixture
 def figures(tmp_path):
     """Compiles a case in a process of its own, since libtpu may abort it; returns its figures."""
-    return lambda case, **changes: result_of(
-        on_tpu.figures, tmp_path, case, changes, fast=False, variables=on_tpu.ENVIRONMENT
+    return lambda case, effort=-1.0, **changes: result_of(
+        on_tpu.figures, tmp_path, case, changes, effort, fast=False, variables=on_tpu.ENVIRONMENT
     )
 
 
@@ -66,7 +66,7 @@ def test_an_experiment_fits_on_one_chip(name, figures, tmp_path):
 
 V5E = 15.75 * 2**30  # the bytes of a chip; v6e has twice as many
 # Of these, 0.82e9 are the logits in bfloat16: neither they nor their gradients are stored twice.
-GPT2 = 1.5e9
+GPT2 = 1.2e9
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,21 @@ def test_a_large_gpt_fits_on_many_chips(name, figures):
         assert program["temporary"] < GPT2
 
 
+def test_logits_in_parts_are_not_stored_together(figures):
+    """Of a quarter of the examples, they are 0.21e9 bytes; the blocks take more."""
+    (program,) = figures("gpt2_parts")
+    assert program["temporary"] < 0.75 * GPT2
+
+
 @pytest.mark.nightly
 def test_a_sharded_gpt_needs_a_third_of_the_memory_that_xla_would_choose(figures):
-    (program,) = figures("gpt2_free")
-    assert program["temporary"] > 3 * GPT2
+    """By the compiler's full effort, with which programs are compiled for use."""
+    (ours,), (free,) = (figures(name, effort=0.0) for name in ("gpt2", "gpt2_free"))
+    assert ours["temporary"] <= free["temporary"] / 3
+
+
+@pytest.mark.nightly
+def test_a_program_that_the_compiler_accepts_fits(figures):
+    """It needs 91 to 95 % of a chip; XLA's `temp_size_in_bytes` would be 131 %."""
+    (program,) = figures("gpt2_filling")
+    assert 0.85 * V5E < program["arguments"] + program["temporary"] < V5E
