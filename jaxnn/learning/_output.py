@@ -53,7 +53,7 @@ def check_output(network: Network) -> None:
     while inner.parts.times == 1 and [name for name, _ in inner.parts.children] == [""]:
         inner = inner.parts.children[0][1]
     names = [name for name, _ in inner.parts.children]
-    if names[-1:] != [OUTPUT] or inner.parts.flow != "serial" or inner.parts.times > 1:
+    if names[-1:] != [OUTPUT] or inner.parts.flow != "serial":
         raise InvalidValue(
             "learner",
             "the network does not end with an output layer, which output_parts is about",

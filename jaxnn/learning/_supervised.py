@@ -68,7 +68,7 @@ def learner(
       output_parts: the number of parts of a batch in which the output layer and the loss are
         computed, one after the other. It saves the memory of outputs that are large, such as the
         logits of a vocabulary; the results are the same, up to rounding. It must divide the batch
-        size, and a loss over a whole batch becomes a loss over each part.
+        size. The loss of an example must not depend on the others.
 
     Returns:
       A `Learner` whose state is a `TrainState`.
@@ -76,8 +76,9 @@ def learner(
     Raises:
       InvalidType: if an argument has the wrong type, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
-      InvalidValue: if `output_parts` is not positive, or, when traced, does not divide the batch
-        size, or the last part of the network is not named `"output"`.
+      InvalidValue: if `output_parts` is not positive; when traced, if it does not divide the batch
+        size, the last part of the network is not named `"output"`, or the loss has one value for
+        the whole batch.
     """
     positive_integer("learner", "output_parts", output_parts)
     read: set[str] = set()  # the hyper-parameters that a function has read
@@ -129,7 +130,7 @@ def learner(
         else:
             check_output(net)
             values, after, (measured, metrics) = differentiated(
-                partial(_measured, goal), net, state, batch, key, output_parts, factor
+                partial(_measured_part, goal), net, state, batch, key, output_parts, factor
             )
         if factor is not None:
             # In float32: the factor itself may be too large for half precision.
@@ -163,15 +164,15 @@ def learner(
 
     def evaluate(state, batch):
         goal = build_objective(state.hparams)
-        batch, measure = goal.prepare(None, batch), partial(_measured, goal)
+        batch = goal.prepare(None, batch)
         # The last batch of an evaluation may be smaller.
         parts = math.gcd(output_parts, len(jax.tree.leaves(batch)[0]))
         if parts == 1:
-            loss, metrics = measure(predict(state, batch["inputs"]), batch)
+            loss, metrics = _measured(goal, predict(state, batch["inputs"]), batch)
         else:
             net = build_network(state.hparams)
             check_output(net)
-            loss, metrics = evaluated(measure, net, state, batch, parts)
+            loss, metrics = evaluated(partial(_measured_part, goal), net, state, batch, parts)
         return {"loss": loss, **metrics}
 
     # Traced once for each set of shapes, regardless of the programs that call it.
@@ -228,6 +229,19 @@ def _loss(goal: Objective, outputs: Any, batch: Batch) -> measures.Metric:
 
 def _measured(goal: Objective, outputs: Any, batch: Batch) -> tuple[measures.Metric, Any]:
     return _loss(goal, outputs, batch), _metrics(goal, lax.stop_gradient(outputs), batch)
+
+
+def _measured_part(goal: Objective, outputs: Any, batch: Batch) -> tuple[measures.Metric, Any]:
+    shape = jax.eval_shape(goal.loss, outputs, batch)[0].shape
+    if not shape:
+        raise InvalidValue(
+            "learner",
+            "a loss over a whole batch cannot be computed in parts",
+            got="one value for all examples, and output_parts",
+            expected="a loss with a value for each example",
+            fix="Leave out output_parts",
+        )
+    return _measured(goal, outputs, batch)
 
 
 def _check_differentiable(values: Any) -> None:
