@@ -38,6 +38,7 @@ class Config:
     steps: int | None = None  # training steps (default: from the preset)
     batch_size: int | None = None  # windows per step, over all devices (default: from the preset)
     parts: int = 1  # gradient accumulation: parts of a batch, to save memory
+    output_parts: int | None = None  # parts in which logits are computed (default: from the preset)
     seed: int = 0  # random seed for initialization and the order of the windows
 
 
@@ -50,11 +51,12 @@ class Size(NamedTuple):
     features: int
     context: int
     batch_size: int
+    output_parts: int
     steps: int
 
 
-LARGE = Size(50_304, 12, 12, 768, 1024, 480, 600_000)
-PRESETS = {"cpu": Size(256, 2, 4, 64, 64, 12, 1000), "gpu": LARGE, "tpu": LARGE}
+LARGE = Size(50_304, 12, 12, 768, 1024, 480, 6, 600_000)
+PRESETS = {"cpu": Size(256, 2, 4, 64, 64, 12, 1, 1000), "gpu": LARGE, "tpu": LARGE}
 
 
 def network(config: Config) -> jaxnn.Network:
@@ -82,7 +84,10 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     steps = size.steps if config.steps is None else config.steps
     batch_size = config.batch_size or size.batch_size
     learner = jaxnn.learner(
-        network(config), jaxnn.next_token(), optimizer(config.warm_up, steps, b2=0.95)
+        network(config),
+        jaxnn.next_token(),
+        optimizer(config.warm_up, steps, b2=0.95),
+        output_parts=config.output_parts or size.output_parts,
     )
     learner = jaxnn.accumulate(learner, config.parts) if config.parts > 1 else learner
     several = config.preset != "cpu" and len(jax.devices()) > 1

@@ -116,9 +116,7 @@ def differentiated(
     leaves, structure = jax.tree.flatten(state.params)
 
     def loss(read, features, rest, batch, key):
-        read = iter(read)
-        merged = [next(read) if is_read else x for x, is_read in zip(leaves, reads)]
-        params = jax.tree.unflatten(structure, merged)
+        params = jax.tree.unflatten(structure, _replaced(leaves, reads, read))
         measured = measure(head(params, _whole(features, rest), key), batch)
         return measured[0].sums[0] * scale, measured
 
@@ -135,11 +133,8 @@ def differentiated(
     zeros = [jnp.zeros(x.shape, at_least_float32(x.dtype)) for x in read]
     total, (of_features, measured) = lax.scan(of_part, zeros, (jnp.arange(parts), rows))
     (values,) = pull(_join_rows(of_features))
-    added = iter(total)
-    values = [
-        (x + next(added)).astype(x.dtype) if is_read else x
-        for x, is_read in zip(jax.tree.leaves(values), reads)
-    ]
+    added = _replaced([0.0] * len(leaves), reads, total)
+    values = [(x + y).astype(x.dtype) for x, y in zip(jax.tree.leaves(values), added)]
     return jax.tree.unflatten(structure, values), after, _summed(measured)
 
 
@@ -210,6 +205,12 @@ class _Features:
         if not self.is_output:
             return proceed(params, state, inputs, key)
         return proceed(params, state, self.features, key, within=None)
+
+
+def _replaced(leaves: list[Any], marks: list[bool], new: list[Any]) -> list[Any]:
+    """Returns the leaves, with the marked ones replaced by `new`, in order."""
+    rest = iter(new)
+    return [next(rest) if is_marked else x for x, is_marked in zip(leaves, marks)]
 
 
 def _join_rows(tree: Any) -> Any:
