@@ -1,12 +1,12 @@
 """Compares programs, each in its own process, in turn, and after a warm-up.
 
-A *work* is a task, and its contenders are programs that do it. A contender is a function
-`given -> (train, test, note)`: `train()` does a round of the work (and returns the seconds, if only
-part of its time counts), `test()` returns the score of the trained program, and `note` describes
-it. Each contender runs in its own process with the same data, and imports its packages before the
-clock starts. Rounds alternate between contenders, in changing order, so that other load on the
-machine affects all of them equally. A contender whose package is not installed is skipped and
-listed.
+A *workload* is a task, and its contenders are programs that do it. A contender is a function
+`given -> (train, test, note)`: `train()` does a round of the workload (and returns the seconds, if
+only part of its time counts), `test()` returns the score of the trained program, and `note`
+describes it. Each contender runs in its own process with the same data, and imports its packages
+before the clock starts. Rounds alternate between contenders, in changing order, so that other load
+on the machine affects all of them equally. A contender whose package is not installed is skipped
+and listed.
 """
 
 import multiprocessing
@@ -54,7 +54,7 @@ class Bar(NamedTuple):
     ours: str = "jaxnn"
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """A task to measure.
 
     Attributes:
@@ -114,42 +114,42 @@ class Measured:
 
 
 def compare(
-    work: Work, *, quick: bool = False, rounds: int | None = None, only: Sequence[str] = ()
+    workload: Workload, *, quick: bool = False, rounds: int | None = None, only: Sequence[str] = ()
 ) -> tuple[list[Measured], dict[str, str]]:
-    """Measures the contenders of a work.
+    """Measures the contenders of a workload.
 
     Args:
-      work: the work to measure.
+      workload: the workload to measure.
       quick: whether to do a smaller amount of work, as a test.
-      rounds: the number of measurements of each contender; by default that of the work.
+      rounds: the number of measurements of each contender; by default that of the workload.
       only: the names of the contenders to measure; all by default.
 
     Returns:
       The measurements, and the missing packages of the skipped contenders by name.
     """
-    chosen = {name: each for name, each in work.contenders.items() if not only or name in only}
+    chosen = {name: each for name, each in workload.contenders.items() if not only or name in only}
     missing = {name: ", ".join(_missing(each.packages)) for name, each in chosen.items()}
     rows = {name: Measured(name) for name in chosen if not missing[name]}
     with tempfile.TemporaryDirectory() as folder:
-        given = work.given(quick)
+        given = workload.given(quick)
         path, steps = Path(folder, "given"), getattr(given, "steps", 1)
         with path.open("wb") as file:
             pickle.dump(given, file, protocol=5)
 
         def start(name: str) -> Running:
-            cache = f"{folder}/{name}" if work.cached else None
+            cache = f"{folder}/{name}" if workload.cached else None
             return Running(rows[name], chosen[name], path, cache, steps)
 
-        if work.cached:
+        if workload.cached:
             for name in rows:
                 start(name).leave()
         # Processes start one after another, so that none compiles while another one starts.
-        steady = {} if work.fresh else {name: start(name) for name in rows}
-        for number in range(rounds or (1 if quick else work.rounds)):
+        steady = {} if workload.fresh else {name: start(name) for name in rows}
+        for number in range(rounds or (1 if quick else workload.rounds)):
             for name in [*rows][:: 1 if number % 2 == 0 else -1]:
-                running = start(name) if work.fresh else steady[name]
+                running = start(name) if workload.fresh else steady[name]
                 running.train()
-                if work.fresh:
+                if workload.fresh:
                     rows[name] = running.end()
         for name, running in steady.items():
             rows[name] = running.end()

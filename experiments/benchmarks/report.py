@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from experiments.benchmarks.harness import Bar, Measured, Work
+from experiments.benchmarks.harness import Bar, Measured, Workload
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "equinox", "turbanet", "keras", "torch", "scikit-learn",
@@ -53,32 +53,34 @@ def cpu_ratio(bar: Bar, rows: Mapping[str, Measured]) -> str:
     return format(rows[bar.ours].median(_cpu(bar.figure)) / sum(theirs), ".3g")
 
 
-def summary(name: str, work: Work, rows: Sequence[Measured], absent: Mapping[str, str], note: Any):
-    """Returns the results of a work in the form of the JSON file."""
+def summary(
+    name: str, workload: Workload, rows: Sequence[Measured], absent: Mapping[str, str], note: Any
+):
+    """Returns the results of a workload in the form of the JSON file."""
     by_name = {row.name: row for row in rows}
     return {
         "name": name,
-        "title": work.title,
-        "unit": work.unit,
-        "figure": work.figure,
-        "learned": work.learned,
+        "title": workload.title,
+        "unit": workload.unit,
+        "figure": workload.figure,
+        "learned": workload.learned,
         "about": note,
         "rows": [asdict(row) for row in rows],
         "absent": dict(absent),
         "bars": [
             {**bar._asdict(), "ratios": ratios(bar, by_name), "cpu": cpu_ratio(bar, by_name)}
-            for bar in work.bars
+            for bar in workload.bars
         ],
     }
 
 
-def cells(work: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Returns the table of a work: a header, and a row for each contender."""
-    unit, figure = work["unit"], work["figure"]
+def cells(workload: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns the table of a workload: a header, and a row for each contender."""
+    unit, figure = workload["unit"], workload["figure"]
     heads = ("", f"{unit} (range)", "ratio (range)", f"cpu {unit}", "first, s", "process, s")
-    lines: list[tuple[str, ...]] = [(*heads, "memory, MB", work["learned"], "")]
-    base = work["rows"][0][figure] if work["rows"] else []
-    for row in work["rows"]:
+    lines: list[tuple[str, ...]] = [(*heads, "memory, MB", workload["learned"], "")]
+    base = workload["rows"][0][figure] if workload["rows"] else []
+    for row in workload["rows"]:
         seconds = row[figure]
         lines.append(
             (
@@ -101,18 +103,18 @@ def _cpu(figure: str) -> str:
     return "cpu" if figure == "again" else "cpu_process"
 
 
-def bars(works: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Returns a table of the ratios of all works and their bars."""
-    heads = ("work", "figure", "against", "ratio (range)", "ratio of cpu", "bar", "")
+def bars(workloads: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns a table of the ratios of all workloads and their bars."""
+    heads = ("workload", "figure", "against", "ratio (range)", "ratio of cpu", "bar", "")
     lines: list[tuple[str, ...]] = [heads]
-    for work in works:
-        for bar in work["bars"]:
+    for workload in workloads:
+        for bar in workload["bars"]:
             figure = bar["figure"] if bar["other"] is None else f"{bar['figure']}, {bar['other']}"
             ours = "" if bar["ours"] == "jaxnn" else f"{bar['ours']}: "
             met = ""
             if bar["ratios"]:
                 met = verdict(bar["ratios"], bar["at_most"])
-            line = (work["name"], figure, ours + " + ".join(bar["against"]))
+            line = (workload["name"], figure, ours + " + ".join(bar["against"]))
             ratio = spread(bar["ratios"], ".3g") if bar["ratios"] else "not measured"
             lines.append((*line, ratio, bar["cpu"], f"{bar['at_most']:.3g}", met))
     return lines
@@ -145,16 +147,16 @@ def text(lines: Sequence[tuple[str, ...]]) -> str:
     return aligned([*lines], "<" + ">" * (len(lines[0]) - 2) + "<", "  ")
 
 
-def markdown(works: Sequence[Mapping[str, Any]]) -> str:
+def markdown(workloads: Sequence[Mapping[str, Any]]) -> str:
     """Formats all tables as a Markdown page."""
-    parts = [_table(bars(works))]
-    for work in works:
-        note = work["about"]
+    parts = [_table(bars(workloads))]
+    for workload in workloads:
+        note = workload["about"]
         packages = ", ".join(f"{name} {number}" for name, number in note["versions"].items())
-        parts.append(f"## {work['name']}\n\n{work['title']}")
-        parts.append(_table(cells(work)))
+        parts.append(f"## {workload['name']}\n\n{workload['title']}")
+        parts.append(_table(cells(workload)))
         parts.append(f"{note['date']}; {note['machine']}; load {note['load']}; {packages}.")
-        parts += [f"Left out: {name} ({words})." for name, words in work["absent"].items()]
+        parts += [f"Left out: {name} ({words})." for name, words in workload["absent"].items()]
     return "\n\n".join(parts) + "\n"
 
 

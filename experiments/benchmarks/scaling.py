@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Size(NamedTuple):
-    """The size of a work.
+    """The size of a workload.
 
     Attributes:
       width: the number of nodes in each hidden layer.

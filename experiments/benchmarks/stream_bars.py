@@ -62,11 +62,11 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs))
 
 
-def seconds_of(work: Callable[[], Any], times: int = 1) -> float:
+def seconds_of(workload: Callable[[], Any], times: int = 1) -> float:
     """Returns the mean time of a call in seconds."""
     began = time.perf_counter()
     for _ in range(times):
-        work()
+        workload()
     return (time.perf_counter() - began) / times
 
 
@@ -221,7 +221,7 @@ def _waiting(name: str, run: jaxnn.Run, most: float) -> Bar:
     return Bar(f"share of waiting, {name}", speed["data_wait_share"], most, note)
 
 
-WORKS = {
+WORKLOADS = {
     "resume": resume,
     "tokens": tokens,
     "images": images,
@@ -234,7 +234,7 @@ WORKS = {
 class Config:
     """How to measure."""
 
-    only: tuple[str, ...] = (*WORKS,)
+    only: tuple[str, ...] = (*WORKLOADS,)
     rounds: int = 7  # of each contender, after one that is not measured
 
 
@@ -243,7 +243,7 @@ def main(config: Config) -> None:
     print(devices.describe())
     for name in config.only:
         with tempfile.TemporaryDirectory() as folder:
-            for bar in WORKS[name](Path(folder), config.rounds):
+            for bar in WORKLOADS[name](Path(folder), config.rounds):
                 holds = "" if bar.value <= bar.most else ", which is too much"
                 print(
                     f"{bar.name}: {bar.value:.3g} (at most {bar.most:.3g}{holds}; {bar.note})",

@@ -7,8 +7,8 @@ import pytest
 
 from experiments.benchmarks import classifiers, report
 from experiments.benchmarks.__main__ import Config, main
-from experiments.benchmarks.harness import Bar, Contender, Measured, Work, compare
-from experiments.benchmarks.works import SCAN, WORKS
+from experiments.benchmarks.harness import Bar, Contender, Measured, Workload, compare
+from experiments.benchmarks.workloads import SCAN, WORKLOADS
 
 ABOUT = {"date": "today", "machine": "2 cores", "load": 0.5, "versions": {"jax": "1.0"}}
 
@@ -39,15 +39,15 @@ def test_a_table_has_medians_ranges_and_ratios_of_pairs():
         Measured("theirs", "", [8.0], [0.5], [2e-3, 4e-3, 9e-3], [4e-3], [6.0], [2e8], [0.8]),
     ]
     bars = (Bar(("theirs",), 0.6, ours="ours"), Bar(("theirs", "others"), 1.0, ours="ours"))
-    work = Work("sleeping", one, {}, bars=bars)
-    written = report.summary("work", work, rows, {"others": "torch"}, ABOUT)
+    workload = Workload("sleeping", one, {}, bars=bars)
+    written = report.summary("workload", workload, rows, {"others": "torch"}, ABOUT)
     assert json.loads(json.dumps(written))["rows"] == written["rows"]
     _, ours, theirs = report.cells(written)
     assert ours[:3] == ("ours", "2 (1 to 3)", "1.00 (1.00 to 1.00)")
     assert ours[3:] == ("2", "1.50", "9.00", "100", "0.9000", "jax")
     assert theirs[1:3] == ("4 (2 to 9)", "2.00 (2.00 to 3.00)")
     _, first, second = report.bars([written])
-    assert first == ("work", "again", "ours: theirs", "0.5 (0.333 to 0.5)", "0.5", "0.6", "met")
+    assert first == ("workload", "again", "ours: theirs", "0.5 (0.333 to 0.5)", "0.5", "0.6", "met")
     assert second[3:] == ("not measured", "", "1", "")
     assert [report.verdict(r, 1.0) for r in ([0.9, 1.0], [0.9, 1.1], [1.1])] == [
         "met", "undecided", "missed",
@@ -73,14 +73,14 @@ def test_everyone_has_the_same_batches():
 
 
 def test_the_works_are_named_and_their_bars_compare_contenders():
-    for name, work in WORKS.items():
-        assert work.title and len(work.contenders) > 1, name
-        for bar in work.bars:
-            assert {bar.ours, *bar.against} <= work.contenders.keys(), name
+    for name, workload in WORKLOADS.items():
+        assert workload.title and len(workload.contenders) > 1, name
+        for bar in workload.bars:
+            assert {bar.ours, *bar.against} <= workload.contenders.keys(), name
 
 
 def test_an_unknown_work_is_refused():
-    with pytest.raises(SystemExit, match="no such work: tinny. There are mlp, tiny,"):
+    with pytest.raises(SystemExit, match="no such workload: tinny. There are mlp, tiny,"):
         main(Config(only=("tinny",)))
 
 
@@ -91,28 +91,27 @@ def test_contenders_take_turns_and_missing_ones_are_named():
         "timed": Contender(timed, ()),
         "theirs": Contender(quick, ("json", "no_such_package")),
     }
-    work = Work("nothing", one, contenders)
-    (ours, own), absent = compare(work, rounds=2)
+    workload = Workload("nothing", one, contenders)
+    (ours, own), absent = compare(workload, rounds=2)
     assert (ours.name, ours.note, len(ours.again), ours.reached) == ("ours", "no package", 2, [1.0])
     assert own.again == [3.0, 3.0] and own.memory[0] > 1e6
     assert absent == {"theirs": "no_such_package"}
     (ours,), absent = compare(
-        work._replace(fresh=True, cached=True), quick=True, rounds=2, only=["ours"]
+        workload._replace(fresh=True, cached=True), quick=True, rounds=2, only=["ours"]
     )
     assert (len(ours.process), len(ours.again), ours.reached) == (2, 2, [0.5, 0.5])
     assert min(ours.process) > max(ours.first) and not absent
     with pytest.raises(SystemExit, match="ours: ImportError: no such name"):
-        compare(Work("nothing", one, {"ours": Contender(broken, ())}))
+        compare(Workload("nothing", one, {"ours": Contender(broken, ())}))
 
 
 @pytest.mark.slow
 def test_the_command_writes_tables(tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    main(Config(only=("tiny",), contenders=("jaxnn", SCAN), quick=True, out=out))
-    written = json.loads(out.read_text())
+    main(Config(only=("tiny",), contenders=("jaxnn", SCAN), quick=True, out=tmp_path / "new"))
+    written = json.loads((tmp_path / "new" / "figures.json").read_text())
     assert [row["name"] for row in written["tiny"]["rows"]] == ["jaxnn", SCAN]
     assert all(row["reached"][0] > 0.6 for row in written["tiny"]["rows"])
-    assert "## tiny" in out.with_suffix(".md").read_text()
+    assert "## tiny" in (tmp_path / "new" / "tables.md").read_text()
     assert "us (range)" in capsys.readouterr().out
 
 
@@ -122,7 +121,7 @@ def test_training_costs_little_over_the_program_by_hand(name):
     """The median ratio of pairs of rounds is at most 1.05; a noisy machine has three tries."""
     ratios, by_name = [], {}
     for _ in range(3):
-        rows, _ = compare(WORKS[name], only=["jaxnn", SCAN])
+        rows, _ = compare(WORKLOADS[name], only=["jaxnn", SCAN])
         by_name = {row.name: row for row in rows}
         ratios.append(statistics.median(report.ratios(Bar((SCAN,), 1.05), by_name)))
         if ratios[-1] <= 1.05:
@@ -130,4 +129,4 @@ def test_training_costs_little_over_the_program_by_hand(name):
     print(name, ratios)
     assert min(ratios) <= 1.05
     ours, hand = by_name["jaxnn"].reached[0], by_name[SCAN].reached[0]
-    assert abs(ours - hand) < 0.1 if WORKS[name].learned == "loss" else ours > hand - 0.02
+    assert abs(ours - hand) < 0.1 if WORKLOADS[name].learned == "loss" else ours > hand - 0.02

@@ -1,4 +1,4 @@
-"""The works to measure, with their contenders and the bars for jaxnn."""
+"""The workloads to measure, with their contenders and the bars for jaxnn."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from experiments.benchmarks import (
     streams,
     sweep,
 )
-from experiments.benchmarks.harness import Bar, Contender, Figure, Work
+from experiments.benchmarks.harness import Bar, Contender, Figure, Workload
 
 JAXNN, SCAN, STEP = "jaxnn", "JAX by hand, one scan", "JAX by hand, jitted step"
 LINEN, NNX, EQUINOX, KERAS = "Flax Linen", "Flax NNX", "Equinox", "Keras"
@@ -53,14 +53,14 @@ GROWTH = {"width": 4, "depth": 4, "examples": 1, "runs": 4}  # the batch size do
 convnet = partial(classifiers.mnist, channels=(32, 64), hidden=(128,), steps=100)
 
 
-def fitting(given: Callable[[bool], Any], title: str, **options: Any) -> Work:
-    """Returns the work that compares `fit` with a plain scan."""
+def fitting(given: Callable[[bool], Any], title: str, **options: Any) -> Workload:
+    """Returns the workload that compares `fit` with a plain scan."""
     contenders = {"jaxnn": Contender(overhead.fit, ("jaxnn",)), SCAN: CLASSIFIERS[SCAN]}
-    return Work(f"{title}, a step of `fit`", given, contenders, bars=(OVERHEAD,), **options)
+    return Workload(f"{title}, a step of `fit`", given, contenders, bars=(OVERHEAD,), **options)
 
 
-WORKS = {
-    "mlp": Work(
+WORKLOADS = {
+    "mlp": Workload(
         "MNIST by 784-256-256-10 with Adam, a step of 128 examples",
         classifiers.mnist,
         CLASSIFIERS,
@@ -74,7 +74,7 @@ WORKS = {
             Bar((EQUINOX,), 1 / 1.6),
         ),
     ),
-    "tiny": Work(
+    "tiny": Workload(
         "a circle by 2-16-2 with Adam, a step of 32 examples",
         classifiers.circle,
         CLASSIFIERS,
@@ -86,7 +86,7 @@ WORKS = {
             Bar((NNX,), 1 / 120),
         ),
     ),
-    "convnet": Work(
+    "convnet": Workload(
         "MNIST by two blocks of convolution and pooling, 128 nodes and 10, a step of 128 examples",
         convnet,
         CLASSIFIERS,
@@ -97,7 +97,7 @@ WORKS = {
             *(Bar((name,), 1.0) for name in CLASSIFIERS if name not in (JAXNN, SCAN)),
         ),
     ),
-    "gpt": Work(
+    "gpt": Workload(
         "nanoGPT's sizes for a CPU, a step of 12 times 64 characters",
         gpt.given,
         {
@@ -109,7 +109,7 @@ WORKS = {
         learned="loss",
         bars=(OVERHEAD, MEMORY, Bar((FUSED,), 1 / 1.5), Bar((COMPILED,), 1 / 1.5)),
     ),
-    "sweep": Work(
+    "sweep": Workload(
         "256 networks 64-64-10 on digits, 20 epochs each, until all are tested",
         sweep.given,
         {
@@ -129,7 +129,7 @@ WORKS = {
             Bar((FUSED,), 1 / 16),
         ),
     ),
-    "ensemble": Work(
+    "ensemble": Workload(
         "64 networks 64-64-10 on digits, 20 epochs, until all are tested",
         ensemble.given,
         {
@@ -146,7 +146,7 @@ WORKS = {
             *(Bar((peer,), 1.0, figure) for peer in (KLAX, TURBANET) for figure in COLD_AND_WARM),
         ),
     ),
-    "eval": Work(
+    "eval": Workload(
         "the loss and accuracy of 10,000 images by 784-256-256-10, in batches of 512",
         evaluation.given,
         {
@@ -160,7 +160,7 @@ WORKS = {
         learned="loss",
         bars=(OVERHEAD, *(Bar((name,), 1.0) for name in (KERAS, TORCH, COMPILED))),
     ),
-    "cold": Work(
+    "cold": Workload(
         "the first epoch of `mlp` in a new process, initializing and compiling included",
         classifiers.mnist,
         COLD,
@@ -170,7 +170,7 @@ WORKS = {
         fresh=True,
         bars=(Bar((LINEN,), 0.8, "first"),),
     ),
-    "cold_cached": Work(
+    "cold_cached": Workload(
         "the first epoch of `mlp` in a new process, with a full compile cache",
         classifiers.mnist,
         {name: each for name, each in COLD.items() if each.packages != ("torch",)},
@@ -181,7 +181,7 @@ WORKS = {
         cached=True,
         bars=(Bar((LINEN,), 1.0, "first"),),
     ),
-    "digits": Work(
+    "digits": Workload(
         "the whole process of `digits`; that of jaxnn with its page and picture",
         cold.epochs,
         DIGITS,
@@ -191,7 +191,7 @@ WORKS = {
         fresh=True,
         bars=(Bar((KERAS,), 1.0, "process"),),
     ),
-    "digits_cached": Work(
+    "digits_cached": Workload(
         "the whole process of `digits`, with a full compile cache",
         cold.epochs,
         DIGITS,
@@ -205,7 +205,7 @@ WORKS = {
     "overhead_mlp": fitting(classifiers.mnist, "MNIST by 784-256-256-10"),
     "overhead_tiny": fitting(classifiers.circle, "a circle by 2-16-2", unit="us"),
     "overhead_convnet": fitting(convnet, "MNIST by a convolutional network", rounds=3),
-    "roofline": Work(
+    "roofline": Workload(
         "a step of `mlp`, compared with its parts, and its operations at the cores' best rate",
         classifiers.mnist,
         {
@@ -217,7 +217,7 @@ WORKS = {
         },
         bars=(Bar(("products", "Adam", "gather"), 1.15),),
     ),
-    "scaling": Work(
+    "scaling": Workload(
         "a step of jaxnn at one and at four times a size, an MLP on batches of 64",
         scaling.given,
         {
@@ -233,7 +233,7 @@ WORKS = {
             for name, (small, large) in SIZES.items()
         ),
     ),
-    "input": Work(
+    "input": Workload(
         "a pass over images in a file, a shuffled batch of 128",
         streams.given,
         {
