@@ -76,7 +76,7 @@ def evaluated(measure: Measure, network: Network, state: Any, batch: Batch, part
     """
     captured, _ = _needed(lambda: _body(network, state.params, state, batch["inputs"], None)[0])
     rows = split_rows("learner", (captured(), batch), "output_parts", parts)
-    head, _ = _head(network, state, *jax.tree.map(lambda x: x[0], rows), None)
+    head, _ = _head(network, state, _first(rows[0]), _first(rows[1]), None)
 
     def of_part(own):
         features, batch = own
@@ -111,8 +111,7 @@ def differentiated(
     features, pull, (rest, after, weight) = jax.vjp(forward, state.params, has_aux=True)
     scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
     rows = split_rows("learner", ((features, rest), batch), "output_parts", parts)
-    (one, own), one_batch = jax.tree.map(lambda x: x[0], rows)
-    head, reads = _head(network, state, _whole(one, own), one_batch, key)
+    head, reads = _head(network, state, _whole(*_first(rows[0])), _first(rows[1]), key)
     leaves, structure = jax.tree.flatten(state.params)
 
     def loss(read, features, rest, batch, key):
@@ -211,6 +210,10 @@ def _replaced(leaves: list[Any], marks: list[bool], new: list[Any]) -> list[Any]
     """Returns the leaves, with the marked ones replaced by `new`, in order."""
     rest = iter(new)
     return [next(rest) if is_marked else x for x, is_marked in zip(leaves, marks)]
+
+
+def _first(rows: Any) -> Any:
+    return jax.eval_shape(lambda rows: jax.tree.map(lambda x: x[0], rows), rows)
 
 
 def _join_rows(tree: Any) -> Any:
