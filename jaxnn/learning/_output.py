@@ -56,7 +56,7 @@ def check_output(network: Network) -> None:
     if names[-1:] != [OUTPUT] or inner.parts.flow != "serial":
         raise InvalidValue(
             "learner",
-            "the network does not end with an output layer, which output_parts is about",
+            "the network does not end with an output layer, which output_parts divides",
             got=f"a network of kind {inner.parts.kind}"
             + (f" with the parts {listing(names)}" if names else ""),
             expected=f"a network in series whose last part is named {OUTPUT!r}, as in gpt and mlp",
@@ -64,7 +64,9 @@ def check_output(network: Network) -> None:
         )
 
 
-def evaluated(measure: Measure, network: Network, state: Any, batch: Batch, parts: int) -> Any:
+def metrics_in_parts(
+    measure: Measure, network: Network, state: Any, batch: Batch, parts: int
+) -> Any:
     """Returns the metrics of a batch, with the outputs of one part of it after the other.
 
     Args:
@@ -85,7 +87,7 @@ def evaluated(measure: Measure, network: Network, state: Any, batch: Batch, part
     return _summed(lax.map(of_part, rows))
 
 
-def differentiated(
+def gradients_in_parts(
     measure: Measure, network: Network, state: Any, batch: Batch, key: Any, parts: int, factor: Any
 ) -> tuple[Params, State, Any]:
     """Returns the gradient of the mean loss, the network's new state, and the metrics of a batch.
@@ -100,23 +102,23 @@ def differentiated(
       factor: multiplies the loss; 1 if `None`.
     """
 
-    def whole(params):
+    def up_to_output(params):
         features, outputs, after = _body(network, params, state, batch["inputs"], key)
         # The weights of a loss rarely depend on the outputs, which nothing needs then.
         _, weight = measure(outputs, batch)[0].sums
         leaves, rest = _inexact(features)
         return leaves, (rest, after, weight)
 
-    forward, _ = _needed(whole, state.params)
+    forward, _ = _needed(up_to_output, state.params)
     features, pull, (rest, after, weight) = jax.vjp(forward, state.params, has_aux=True)
     scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
     rows = split_rows("learner", ((features, rest), batch), "output_parts", parts)
-    head, reads = _head(network, state, _whole(*_first(rows[0])), _first(rows[1]), key)
+    head, reads = _head(network, state, _merged(*_first(rows[0])), _first(rows[1]), key)
     leaves, structure = jax.tree.flatten(state.params)
 
     def loss(read, features, rest, batch, key):
         params = jax.tree.unflatten(structure, _replaced(leaves, reads, read))
-        measured = measure(head(params, _whole(features, rest), key), batch)
+        measured = measure(head(params, _merged(features, rest), key), batch)
         return measured[0].sums[0] * scale, measured
 
     def of_part(total, numbered):
@@ -140,8 +142,8 @@ def differentiated(
 def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -> Any:
     """Returns the inputs of the output layer, the outputs, and the network's state."""
     captured = capture(network, [OUTPUT], inputs=True)
-    (outputs, inside), after = captured.apply(params, state.state, inputs, key=key)
-    return inside[OUTPUT], outputs, after
+    (outputs, features), after = captured.apply(params, state.state, inputs, key=key)
+    return features[OUTPUT], outputs, after
 
 
 def _head(
@@ -171,10 +173,10 @@ def _head(
 
 
 def _needed(function: Callable[..., Any], *given: Any) -> tuple[Callable[..., Any], Any]:
-    """Returns the function without what its results do not need, such as the layers of a network.
+    """Returns the function without the operations that its results do not need.
 
-    Returned with it is whether it reads each leaf of each argument; last arguments of which it
-    reads nothing may be left out.
+    Returned with it is whether it reads each leaf of each argument. The last arguments may be left
+    out if it reads nothing of them.
     """
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*given)
     jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
@@ -233,7 +235,7 @@ def _inexact(tree: Any) -> tuple[Any, Any]:
     return jax.tree.unflatten(structure, inexact), jax.tree.unflatten(structure, rest)
 
 
-def _whole(inexact: Any, rest: Any) -> Any:
+def _merged(inexact: Any, rest: Any) -> Any:
     return jax.tree.map(
         lambda x, y: y if x is None else x, inexact, rest, is_leaf=lambda x: x is None
     )

@@ -26,7 +26,7 @@ from jaxnn.hparams import builder, check_read
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._given import with_given
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
-from jaxnn.learning._output import check_output, differentiated, evaluated
+from jaxnn.learning._output import check_output, gradients_in_parts, metrics_in_parts
 from jaxnn.metrics.metric import check_metrics
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
@@ -129,7 +129,7 @@ def learner(
             metrics = _metrics(goal, outputs, batch)
         else:
             check_output(net)
-            values, after, (measured, metrics) = differentiated(
+            values, after, (measured, metrics) = gradients_in_parts(
                 partial(_measured_part, goal), net, state, batch, key, output_parts, factor
             )
         if factor is not None:
@@ -172,7 +172,9 @@ def learner(
         else:
             net = build_network(state.hparams)
             check_output(net)
-            loss, metrics = evaluated(partial(_measured_part, goal), net, state, batch, parts)
+            loss, metrics = metrics_in_parts(
+                partial(_measured_part, goal), net, state, batch, parts
+            )
         return {"loss": loss, **metrics}
 
     # Traced once for each set of shapes, regardless of the programs that call it.
