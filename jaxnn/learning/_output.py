@@ -34,6 +34,7 @@ from jaxnn.typing import Any, Batch, Callable, Params, State
 OUTPUT = "output"
 
 Measure = Callable[[Any, Batch], Any]
+Prepare = Callable[[Batch], Batch]
 
 
 def split_rows(where: str, tree: Any, name: str, parts: int) -> Any:
@@ -47,7 +48,109 @@ def split_rows(where: str, tree: Any, name: str, parts: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree)
 
 
-def check_output(network: Network) -> None:
+def metrics_in_parts(
+    measure: Measure, network: Network, state: Any, prepare: Prepare, batch: Batch, parts: int
+) -> Any:
+    """Returns the metrics of a batch, with the outputs of one part of it after the other.
+
+    Args:
+      measure: `(outputs, batch) -> metrics`, any tree of sums over examples.
+      network: a network whose last part is the output layer.
+      state: a `TrainState`.
+      prepare: `batch -> batch`, as the network and the objective read it.
+      batch: the batch.
+      parts: the number of parts; if it does not divide the batch size, the next number that does.
+
+    Raises `InvalidValue` as described for `gradients_in_parts`.
+    """
+    _check_output(network)
+    size = len(jax.tree.leaves(batch)[0])
+    parts = next(each for each in range(min(parts, size), size + 1) if size % each == 0)
+    ready = _Split("the batch", prepare(batch), size, _prepared_part(prepare, batch, parts))
+    inputs = ready.tree["inputs"]
+    captured, _ = _needed(lambda: _body(network, state.params, state, inputs, None)[0])
+    features = _Split("the inputs of the output layer", captured(), size, None)
+    rows = split_rows("learner", (features.rows, ready.rows), "output_parts", parts)
+    head, _ = _head(network, state, features, ready, rows, None)
+
+    def of_part(rows):
+        outputs = head(state.params, features.whole(rows[0]), None)
+        return measure(outputs, ready.whole(rows[1]))
+
+    return _summed(lax.map(of_part, rows))
+
+
+def gradients_in_parts(
+    measure: Measure,
+    network: Network,
+    state: Any,
+    prepare: Prepare,
+    batch: Batch,
+    key: Any,
+    parts: int,
+    factor: Any,
+) -> tuple[Params, State, Any]:
+    """Returns the gradient of the mean loss, the network's new state, and the metrics of a batch.
+
+    Args:
+      measure: `(outputs, batch) -> (loss, metrics)`, where `loss` is a `jaxnn.metrics.mean`.
+      network: a network whose last part is the output layer.
+      state: a `TrainState`.
+      prepare: `batch -> batch`, as the network and the objective read it.
+      batch: the batch.
+      key: the key of the forward pass.
+      parts: the number of parts.
+      factor: multiplies the loss; 1 if `None`.
+
+    Raises:
+      InvalidValue: if the network does not end with an output layer, `parts` does not divide the
+        batch size, an array has no row for each example, or what is computed for an example depends
+        on the others.
+    """
+    _check_output(network)
+    size = len(jax.tree.leaves(batch)[0])
+    multiple("learner", "batch_size", size, "output_parts", parts)
+    ready = _Split("the batch", prepare(batch), size, _prepared_part(prepare, batch, parts))
+
+    def up_to_output(params):
+        features, outputs, after = _body(network, params, state, ready.tree["inputs"], key)
+        leaves, others = _inexact(features)
+        return leaves, (others, after, _weight(measure, outputs, ready.tree))
+
+    forward, _ = _needed(up_to_output, state.params)
+    floats, pull, (others, after, weight) = jax.vjp(forward, state.params, has_aux=True)
+    scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
+    features = _Split("the inputs of the output layer", _merged(floats, others), size, None)
+    rows = split_rows("learner", (features.rows, ready.rows), "output_parts", parts)
+    head, reads = _head(network, state, features, ready, rows, key)
+    leaves, structure = jax.tree.flatten(state.params)
+    read = [x for x, is_read in zip(leaves, reads) if is_read]
+
+    def loss(read, floats, others, batch, key):
+        params = jax.tree.unflatten(structure, _replaced(leaves, reads, read))
+        measured = measure(head(params, _merged(floats, others), key), batch)
+        return measured[0].sums[0] * scale, measured
+
+    def of_part(total, numbered):
+        number, rows = numbered
+        floats, others = _inexact(features.whole(rows[0]))
+        gradient = jax.grad(loss, (0, 1), has_aux=True)
+        (own, of_floats), measured = gradient(
+            read, floats, others, ready.whole(rows[1]), jax.random.fold_in(key, number)
+        )
+        total = [total + x.astype(total.dtype) for total, x in zip(total, own)]
+        return total, (of_floats, measured)
+
+    # In half precision, a sum of many parts would lose the small ones.
+    zeros = [jnp.zeros(x.shape, at_least_float32(x.dtype)) for x in read]
+    total, (of_floats, measured) = lax.scan(of_part, zeros, (jnp.arange(parts), rows))
+    (values,) = pull(_joined_rows(of_floats))
+    added = _replaced([0.0] * len(leaves), reads, total)
+    values = [(x + y).astype(x.dtype) for x, y in zip(jax.tree.leaves(values), added)]
+    return jax.tree.unflatten(structure, values), after, _summed(measured)
+
+
+def _check_output(network: Network) -> None:
     """Raises `InvalidValue` unless the last part of a network is its output layer, by its name."""
     inner = network
     while inner.parts.times == 1 and [name for name, _ in inner.parts.children] == [""]:
@@ -64,79 +167,54 @@ def check_output(network: Network) -> None:
         )
 
 
-def metrics_in_parts(
-    measure: Measure, network: Network, state: Any, batch: Batch, parts: int
-) -> Any:
-    """Returns the metrics of a batch, with the outputs of one part of it after the other.
-
-    Args:
-      measure: `(outputs, batch) -> metrics`, any tree of sums over examples.
-      network: a network whose last part is the output layer.
-      state: a `TrainState`.
-      batch: the batch, as the objective prepares it.
-      parts: the number of parts, which divides the batch size.
-    """
-    captured, _ = _needed(lambda: _body(network, state.params, state, batch["inputs"], None)[0])
-    rows = split_rows("learner", (captured(), batch), "output_parts", parts)
-    head, _ = _head(network, state, _first(rows[0]), _first(rows[1]), None)
-
-    def of_part(own):
-        features, batch = own
-        return measure(head(state.params, features, None), batch)
-
-    return _summed(lax.map(of_part, rows))
+def _refused(problem: str, got: str, expected: str) -> InvalidValue:
+    fix = "Leave out output_parts, or use accumulate(learner, parts)"
+    return InvalidValue("learner", problem, got=got, expected=expected, fix=fix)
 
 
-def gradients_in_parts(
-    measure: Measure, network: Network, state: Any, batch: Batch, key: Any, parts: int, factor: Any
-) -> tuple[Params, State, Any]:
-    """Returns the gradient of the mean loss, the network's new state, and the metrics of a batch.
+def _prepared_part(prepare: Prepare, batch: Batch, parts: int) -> Any:
+    """Returns the shapes of a prepared part of a batch."""
+    return jax.eval_shape(lambda: prepare(jax.tree.map(lambda x: x[: x.shape[0] // parts], batch)))
 
-    Args:
-      measure: `(outputs, batch) -> (loss, metrics)`, where `loss` is a `jaxnn.metrics.mean`.
-      network: a network whose last part is the output layer.
-      state: a `TrainState`.
-      batch: the batch, as the objective prepares it.
-      key: the key of the forward pass.
-      parts: the number of parts, which divides the batch size.
-      factor: multiplies the loss; 1 if `None`.
+
+class _Split:
+    """A tree, and those of its arrays that have a row for each example.
+
+    They are the arrays that are shorter in the tree of a `part`; without one, all of them.
     """
 
-    def up_to_output(params):
-        features, outputs, after = _body(network, params, state, batch["inputs"], key)
-        # The weights of a loss rarely depend on the outputs, which nothing needs then.
-        _, weight = measure(outputs, batch)[0].sums
-        leaves, rest = _inexact(features)
-        return leaves, (rest, after, weight)
+    def __init__(self, what: str, tree: Any, size: int, part: Any):
+        self.tree = tree
+        self.leaves, self.structure = jax.tree.flatten(tree)
+        shapes = [x.shape for x in jax.tree.leaves(part)]
+        self.marks = [part is None] * len(self.leaves)
+        if part is not None:
+            self.marks = [x.shape != shape for x, shape in zip(self.leaves, shapes)]
+        self.rows = [x for x, has_rows in zip(self.leaves, self.marks) if has_rows]
+        for x in self.rows:
+            if x.shape[:1] != (size,):
+                raise _refused(
+                    f"{what} cannot be split into parts",
+                    got=f"an array of shape {list(x.shape)} for {size} examples",
+                    expected=f"a row for each example, [{size}, ...]",
+                )
 
-    forward, _ = _needed(up_to_output, state.params)
-    features, pull, (rest, after, weight) = jax.vjp(forward, state.params, has_aux=True)
-    scale = (1.0 if factor is None else factor) / jnp.where(weight > 0, weight, 1.0)
-    rows = split_rows("learner", ((features, rest), batch), "output_parts", parts)
-    head, reads = _head(network, state, _merged(*_first(rows[0])), _first(rows[1]), key)
-    leaves, structure = jax.tree.flatten(state.params)
+    def whole(self, rows: list[Any]) -> Any:
+        """Returns the tree of a part, given its rows."""
+        return jax.tree.unflatten(self.structure, _replaced(self.leaves, self.marks, rows))
 
-    def loss(read, features, rest, batch, key):
-        params = jax.tree.unflatten(structure, _replaced(leaves, reads, read))
-        measured = measure(head(params, _merged(features, rest), key), batch)
-        return measured[0].sums[0] * scale, measured
 
-    def of_part(total, numbered):
-        number, ((features, rest), batch) = numbered
-        own_key = jax.random.fold_in(key, number)
-        gradient = jax.grad(loss, (0, 1), has_aux=True)
-        (own, of_features), measured = gradient(read, features, rest, batch, own_key)
-        total = jax.tree.map(lambda total, x: total + x.astype(total.dtype), total, own)
-        return total, (of_features, measured)
-
-    read = [x for x, is_read in zip(leaves, reads) if is_read]
-    # In half precision, a sum of many parts would lose the small ones.
-    zeros = [jnp.zeros(x.shape, at_least_float32(x.dtype)) for x in read]
-    total, (of_features, measured) = lax.scan(of_part, zeros, (jnp.arange(parts), rows))
-    (values,) = pull(_join_rows(of_features))
-    added = _replaced([0.0] * len(leaves), reads, total)
-    values = [(x + y).astype(x.dtype) for x, y in zip(jax.tree.leaves(values), added)]
-    return jax.tree.unflatten(structure, values), after, _summed(measured)
+def _weight(measure: Measure, outputs: Any, batch: Batch) -> Any:
+    """Returns the total weight of a batch; raises `InvalidValue` if it depends on the outputs."""
+    weight, (reads,) = _needed(lambda outputs: measure(outputs, batch)[0].sums[1], outputs)
+    for x, is_read in zip(jax.tree.leaves(outputs), reads):
+        if is_read and jnp.issubdtype(x.dtype, jnp.inexact):
+            raise _refused(
+                "the weights of the loss depend on the outputs",
+                got="weights that are computed from outputs",
+                expected="weights that are known before the outputs are computed",
+            )
+    return weight(outputs)
 
 
 def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -> Any:
@@ -147,7 +225,7 @@ def _body(network: Network, params: Params, state: Any, inputs: Any, key: Any) -
 
 
 def _head(
-    network: Network, state: Any, features: Any, batch: Batch, key: Any
+    network: Network, state: Any, features: _Split, ready: _Split, rows: Any, key: Any
 ) -> tuple[Callable[..., Any], list[bool]]:
     """Returns the outputs as a function `(params, features, key) -> outputs`.
 
@@ -160,14 +238,16 @@ def _head(
         with inside(_Features(features)):
             return apply_inner(network, params, state.state, inputs, key)[0]
 
-    head, (reads, _, _, others) = _needed(tail, state.params, features, key, batch["inputs"])
+    def first(rows):
+        return features.whole(rows[0]), ready.whole(rows[1])["inputs"]
+
+    part, inputs = jax.eval_shape(lambda rows: first(jax.tree.map(lambda x: x[0], rows)), rows)
+    head, (reads, _, _, others) = _needed(tail, state.params, part, key, inputs)
     if any(others):
-        raise InvalidValue(
-            "learner",
+        raise _refused(
             "the outputs of the network are not those of its output layer",
             got="outputs that also depend on the inputs of the network in another way",
             expected="a network that computes nothing else after the output layer",
-            fix="Leave out output_parts, or use accumulate(learner, parts)",
         )
     return head, reads
 
@@ -176,9 +256,15 @@ def _needed(function: Callable[..., Any], *given: Any) -> tuple[Callable[..., An
     """Returns the function without the operations that its results do not need.
 
     Returned with it is whether it reads each leaf of each argument. The last arguments may be left
-    out if it reads nothing of them.
+    out if it reads nothing of them. Raises `InvalidValue` if the function has side effects.
     """
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*given)
+    if program.effects:
+        raise _refused(
+            "side effects would occur more than once",
+            got=f"{listing(sorted(map(str, program.effects)))}, as of jax.debug.print",
+            expected="a network and a loss without them",
+        )
     jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
     run = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
 
@@ -205,20 +291,36 @@ class _Features:
     def __call__(self, part, proceed, params, state, inputs, key):
         if not self.is_output:
             return proceed(params, state, inputs, key)
-        return proceed(params, state, self.features, key, within=None)
+
+        def layer(features):
+            return proceed(params, state, features, key, within=None)
+
+        # The inputs are those of a batch as small as the part.
+        shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (self.features, inputs)]
+        if shapes[0] != shapes[1]:
+            raise _refused(
+                "the inputs of the output layer cannot be split into parts",
+                got=f"shapes {listing(map(str, shapes[0]))} from rows of the batch, and"
+                f" {listing(map(str, shapes[1]))} from a smaller batch",
+                expected="a row for each example, [batch, ...]",
+            )
+        outputs, after = layer(self.features)
+        if jax.tree.leaves(after) and any(_needed(lambda x: layer(x)[1], self.features)[1][0]):
+            raise _refused(
+                "the output layer computes statistics of a batch",
+                got="a state that depends on its inputs, as of batch_norm",
+                expected="an output layer that treats each example alone",
+            )
+        return outputs, after
 
 
 def _replaced(leaves: list[Any], marks: list[bool], new: list[Any]) -> list[Any]:
     """Returns the leaves, with the marked ones replaced by `new`, in order."""
-    rest = iter(new)
-    return [next(rest) if is_marked else x for x, is_marked in zip(leaves, marks)]
+    each = iter(new)
+    return [next(each) if is_marked else x for x, is_marked in zip(leaves, marks)]
 
 
-def _first(rows: Any) -> Any:
-    return jax.eval_shape(lambda rows: jax.tree.map(lambda x: x[0], rows), rows)
-
-
-def _join_rows(tree: Any) -> Any:
+def _joined_rows(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
 
 
@@ -230,12 +332,12 @@ def _inexact(tree: Any) -> tuple[Any, Any]:
     """Splits a tree in two: with the arrays that have a gradient, and with all others."""
     leaves, structure = jax.tree.flatten(tree)
     has = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
-    inexact = (x if is_inexact else None for x, is_inexact in zip(leaves, has))
-    rest = (None if is_inexact else x for x, is_inexact in zip(leaves, has))
-    return jax.tree.unflatten(structure, inexact), jax.tree.unflatten(structure, rest)
+    floats = (x if is_float else None for x, is_float in zip(leaves, has))
+    others = (None if is_float else x for x, is_float in zip(leaves, has))
+    return jax.tree.unflatten(structure, floats), jax.tree.unflatten(structure, others)
 
 
-def _merged(inexact: Any, rest: Any) -> Any:
+def _merged(floats: Any, others: Any) -> Any:
     return jax.tree.map(
-        lambda x, y: y if x is None else x, inexact, rest, is_leaf=lambda x: x is None
+        lambda x, y: y if x is None else x, floats, others, is_leaf=lambda x: x is None
     )

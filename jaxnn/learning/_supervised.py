@@ -11,7 +11,6 @@
 (1, [[2.0]])
 """
 
-import math
 from functools import partial
 
 import jax
@@ -26,7 +25,7 @@ from jaxnn.hparams import builder, check_read
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._given import with_given
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
-from jaxnn.learning._output import check_output, gradients_in_parts, metrics_in_parts
+from jaxnn.learning._output import gradients_in_parts, metrics_in_parts
 from jaxnn.metrics.metric import check_metrics
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
@@ -68,7 +67,8 @@ def learner(
       output_parts: the number of parts of a batch in which the output layer and the loss are
         computed, one after the other. It saves the memory of outputs that are large, such as the
         logits of a vocabulary; the results are the same, up to rounding. It must divide the batch
-        size. The loss of an example must not depend on the others.
+        size. Neither the output layer nor the loss may compute with several examples at once;
+        dropout in the output layer draws other masks.
 
     Returns:
       A `Learner` whose state is a `TrainState`.
@@ -77,8 +77,8 @@ def learner(
       InvalidType: if an argument has the wrong type, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
       InvalidValue: if `output_parts` is not positive; when traced, if it does not divide the batch
-        size, the last part of the network is not named `"output"`, or the loss has one value for
-        the whole batch.
+        size, the last part of the network is not named `"output"`, or the outputs or the loss
+        cannot be computed in parts.
     """
     positive_integer("learner", "output_parts", output_parts)
     read: set[str] = set()  # the hyper-parameters that a function has read
@@ -101,37 +101,42 @@ def learner(
             extra={},
         )
 
-    def prepared(state, batch, part=None):
-        """Returns the network, the objective, the batch and the key of a forward pass."""
-        net, goal = build_network(state.hparams), build_objective(state.hparams)
+    def keys_of(state, part):
+        """Returns the keys to prepare a batch, and for the forward pass."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
         prepare_key, apply_key = jax.random.split(key)
-        _, batch = shielded_batch(None, goal.prepare(prepare_key, batch))
-        return net, goal, batch, apply_key if part is None else jax.random.fold_in(apply_key, part)
+        return prepare_key, apply_key if part is None else jax.random.fold_in(apply_key, part)
 
-    def loss(params, state, net, goal, batch, key):
-        """Returns the mean loss, and `(outputs, state of the network, loss)`."""
+    def mean_loss(params, state, batch, part=None):
+        """Returns the mean loss, and `(outputs, state of the network, loss, batch)`."""
+        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        prepare_key, key = keys_of(state, part)
+        _, batch = shielded_batch(None, goal.prepare(prepare_key, batch))
         outputs, after = _apply(net, params, state.state, batch["inputs"], key)
         measured = _loss(goal, outputs, batch)
         total, weight = measured.sums
         # The gradient of a batch whose weights are all 0 is 0, not NaN.
-        return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
+        return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured, batch)
 
     def gradients(state, batch, part=None, factor=None):
-        net, goal, batch, key = prepared(state, batch, part)
+        goal = build_objective(state.hparams)
 
         def scaled(params):
-            value, rest = loss(params, state, net, goal, batch, key)
+            value, rest = mean_loss(params, state, batch, part)
             return value if factor is None else value * factor, rest
 
         if output_parts == 1:
-            values, (outputs, after, measured) = jax.grad(scaled, has_aux=True)(state.params)
-            metrics = _metrics(goal, outputs, batch)
+            values, (outputs, after, loss, ready) = jax.grad(scaled, has_aux=True)(state.params)
+            metrics = _metrics(goal, outputs, ready)
         else:
-            check_output(net)
-            values, after, (measured, metrics) = gradients_in_parts(
-                partial(_measured_part, goal), net, state, batch, key, output_parts, factor
-            )
+            net, (prepare_key, key) = build_network(state.hparams), keys_of(state, part)
+            values, after, (loss, metrics) = gradients_in_parts(
+                partial(_measured, goal, in_parts=True),
+                net._replace(apply=partial(_apply, net)),
+                state,
+                lambda batch: shielded_batch(None, goal.prepare(prepare_key, batch))[1],
+                batch, key, output_parts, factor,
+            )  # fmt: skip
         if factor is not None:
             # In float32: the factor itself may be too large for half precision.
             def unscaled(x):
@@ -142,7 +147,7 @@ def learner(
         # For complex parameters, `jax.grad` returns the conjugate of the direction of ascent, with
         # which an optimizer would climb along the imaginary axis.
         values = jax.tree.map(lambda x: x.conj() if jnp.iscomplexobj(x) else x, values)
-        return Gradients(values, after, measured, metrics)
+        return Gradients(values, after, loss, metrics)
 
     def update(state, batch, gradients):
         tx = optax.with_extra_args_support(build_optimizer(state.hparams))
@@ -153,7 +158,7 @@ def learner(
             updates, opt_state = tx.update(
                 gradients.values, state.opt_state, state.params,
                 value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
-                value_fn=lambda params: loss(params, state, *prepared(state, batch))[0],
+                value_fn=lambda params: mean_loss(params, state, batch)[0],
             )  # fmt: skip
             _check_same_structure(state.params, updates)
             params = optax.apply_updates(state.params, updates)
@@ -164,17 +169,15 @@ def learner(
 
     def evaluate(state, batch):
         goal = build_objective(state.hparams)
-        batch = goal.prepare(None, batch)
-        # The last batch of an evaluation may be smaller.
-        parts = math.gcd(output_parts, len(jax.tree.leaves(batch)[0]))
-        if parts == 1:
+        prepare = partial(goal.prepare, None)
+        if output_parts == 1:
+            batch = prepare(batch)
             loss, metrics = _measured(goal, predict(state, batch["inputs"]), batch)
         else:
             net = build_network(state.hparams)
-            check_output(net)
-            loss, metrics = metrics_in_parts(
-                partial(_measured_part, goal), net, state, batch, parts
-            )
+            net = net._replace(apply=partial(_apply, net))
+            measure = partial(_measured, goal, in_parts=True)
+            loss, metrics = metrics_in_parts(measure, net, state, prepare, batch, output_parts)
         return {"loss": loss, **metrics}
 
     # Traced once for each set of shapes, regardless of the programs that call it.
@@ -223,27 +226,27 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
     return result
 
 
-def _loss(goal: Objective, outputs: Any, batch: Batch) -> measures.Metric:
+def _loss(
+    goal: Objective, outputs: Any, batch: Batch, *, in_parts: bool = False
+) -> measures.Metric:
     values, weights = shield(goal.loss)(outputs, batch)  # a user's loss is shielded only here
     _check_differentiable(values)
-    return measures.mean(values, weights, better="lower")
-
-
-def _measured(goal: Objective, outputs: Any, batch: Batch) -> tuple[measures.Metric, Any]:
-    return _loss(goal, outputs, batch), _metrics(goal, lax.stop_gradient(outputs), batch)
-
-
-def _measured_part(goal: Objective, outputs: Any, batch: Batch) -> tuple[measures.Metric, Any]:
-    shape = jax.eval_shape(goal.loss, outputs, batch)[0].shape
-    if not shape:
+    if in_parts and (jnp.ndim(values) == 0 or getattr(goal.loss, "of_whole_batch", False)):
         raise InvalidValue(
             "learner",
             "a loss over a whole batch cannot be computed in parts",
-            got="one value for all examples, and output_parts",
-            expected="a loss with a value for each example",
+            got="a loss that compares the examples of a batch, and output_parts",
+            expected="a loss in which each example counts by itself",
             fix="Leave out output_parts",
         )
-    return _measured(goal, outputs, batch)
+    return measures.mean(values, weights, better="lower")
+
+
+def _measured(
+    goal: Objective, outputs: Any, batch: Batch, *, in_parts: bool = False
+) -> tuple[measures.Metric, Any]:
+    loss = _loss(goal, outputs, batch, in_parts=in_parts)
+    return loss, _metrics(goal, lax.stop_gradient(outputs), batch)
 
 
 def _check_differentiable(values: Any) -> None:

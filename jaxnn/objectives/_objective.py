@@ -200,7 +200,7 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
             total = jnp.where(jnp.all(batch["weights"] != 0), total, 0.0)
         return value, total
 
-    return Objective(weighted, check=check)
+    return Objective(of_whole_batch(weighted), check=check)
 
 
 def _reads_weights(loss: Callable[[Any, Batch], Any], outputs: Any, batch: Batch) -> bool:
@@ -210,6 +210,12 @@ def _reads_weights(loss: Callable[[Any, Batch], Any], outputs: Any, batch: Batch
     program = jax.make_jaxpr(of)(batch["weights"], outputs, batch).jaxpr
     _, used = dce_jaxpr(program, [True] * len(program.outvars))
     return used[0]
+
+
+def of_whole_batch(loss: Any) -> Any:
+    """Marks a loss for which a batch cannot be split, since it compares the examples."""
+    loss.of_whole_batch = True  # functions that wrap the loss have the mark as well
+    return loss
 
 
 def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:

@@ -15,7 +15,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, positive
 from jaxnn.metrics.entropy import cross_entropy
 from jaxnn.objectives._examples import shield
-from jaxnn.objectives._objective import Objective, no_check, weights_of
+from jaxnn.objectives._objective import Objective, no_check, of_whole_batch, weights_of
 from jaxnn.typing import Any, Number
 
 
@@ -28,8 +28,8 @@ def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
     fraction of queries whose nearest key is the matching one.
 
     The loss of an example depends on the other examples in its batch, so it depends on the batch
-    size (it is `log(batch)` without information), and it cannot be accumulated over micro-batches.
-    Examples of weight 0 are excluded.
+    size (it is `log(batch)` without information), and it cannot be accumulated over micro-batches,
+    or computed in the `output_parts` of a learner. Examples of weight 0 are excluded.
 
     Args:
       temperature: small values emphasise the nearest wrong keys. May be traced.
@@ -65,7 +65,7 @@ def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
         logits, weights = similarities(outputs, batch)
         return {"accuracy": measures.accuracy(logits, jnp.arange(len(logits)), weights)}
 
-    return Objective(shield(loss), shield(metrics), check=no_check)
+    return Objective(of_whole_batch(shield(loss)), shield(metrics), check=no_check)
 
 
 def _unit(vectors: Any) -> Any:

@@ -103,12 +103,13 @@ def output_bytes(stats: Any) -> int:
 def temporary_bytes(stats: Any, platform: str) -> int:
     """Returns the bytes of a program's temporary arrays on a device, from its `memory_analysis`.
 
-    For a TPU, XLA counts some arrays of loops twice in `temp_size_in_bytes`: a program of 22.8 GB
-    by this size compiles for a chip with 16.9 GB. The peak includes the 128 MiB inside the chip.
-    The smaller one is within 3 % of what the compiler assigns (docs/decisions/0015-meshes.md).
+    For a TPU, XLA counts some arrays of loops twice in `temp_size_in_bytes`: by this size, a
+    program that fits into 16.9 GB takes 22.2 GB. The peak does not, but it includes the 128 MiB
+    inside the chip, so that it is too large for small programs. The smaller of both is within 3 %
+    of what the compiler assigns (docs/decisions/0015-meshes.md).
     """
     size = stats.temp_size_in_bytes
-    if platform != "tpu":
+    if platform != "tpu" or not stats.peak_memory_in_bytes:
         return size
     peak = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - output_bytes(stats)
     return min(size, max(0, peak))

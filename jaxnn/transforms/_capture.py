@@ -56,7 +56,7 @@ def capture(network: Network, patterns: Sequence[str], *, inputs: bool = False) 
     def apply(params, state, inputs, *, key=None):
         with inside(_Capture(owner, frozenset(paths), names, of_inputs)):
             outputs, after = apply_inner(network, params, state, inputs, key)
-        after, captured = _extract(after, owner)
+        after, captured = _extract(after, owner, of_inputs)
         missing = [path for path in paths if path not in captured]
         missing += [name for name in names if not any(_matches(name, path) for path in captured)]
         if missing:
@@ -119,8 +119,8 @@ class _Capture:
         return outputs, _Captured(captured, after, self.owner, self.path, ranks)
 
 
-def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns the state as the network alone returns it, and the captured outputs by path."""
+def _extract(state: Any, owner: Any, of_inputs: bool) -> tuple[Any, dict[str, Any]]:
+    """Returns the state as the network alone returns it, and the captured values by path."""
     captured = {}
 
     def clean(node):
@@ -130,9 +130,14 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
                 return replace(node, state=inner)
             leaves, structure = jax.tree.flatten(node.values)
             # The axes of layers, which a loop puts in front, are moved after the batch axis.
-            moved = (jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, node.ranks))
-            # The innermost node of a path is visited first, and takes precedence.
-            captured.setdefault(node.path, jax.tree.unflatten(structure, moved))
+            moved = (
+                x if x.ndim == rank else jnp.moveaxis(x, x.ndim - rank, 0)
+                for x, rank in zip(leaves, node.ranks)
+            )
+            values = jax.tree.unflatten(structure, moved)
+            # Of a transform and the network inside it, the innermost node is visited first. The
+            # outputs are those of the network, and the inputs those of the transform.
+            captured[node.path] = values if of_inputs else captured.get(node.path, values)
             return inner
         if not isinstance(node, dict):
             return node

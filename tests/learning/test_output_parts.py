@@ -18,6 +18,7 @@ INDEX = {"index": np.arange(ROWS, dtype=np.int32)}
 WEIGHTS = np.float32([1, 2, 0, 0.5, 1, 1, 0, 3])
 TOKENS = INDEX | {"inputs": whole(11, ROWS, TIME + 1), "weights": WEIGHTS}
 VECTORS = INDEX | {"inputs": real(ROWS, 5), "labels": whole(3, ROWS), "weights": WEIGHTS}
+TAGGED = INDEX | {"inputs": real(ROWS, TIME, 5), "labels": whole(3, ROWS, TIME)}
 TAGS = INDEX | {
     "inputs": real(ROWS, TIME, 5),
     "labels": whole(3, ROWS, TIME),
@@ -37,6 +38,33 @@ def mean_squares(outputs, batch):
     return jnp.mean(outputs**2, -1)
 
 
+def with_output(output):
+    return jaxnn.serial(jaxnn.linear(5), ("output", output))
+
+
+def wrapped(change):
+    """A network whose inputs a transform changes before its linear layer reads them."""
+    layer = jaxnn.linear(3)
+
+    def apply(params, state, inputs, *, key=None):
+        return jaxnn.calls.apply_inner(layer, params, state, change(inputs), key)
+
+    return jaxnn.network.wrap(layer, "changed", apply, None)
+
+
+def prepared():
+    """An objective whose batches get a number and a table, which have no row for each example."""
+    table = jnp.array([0.5, 1.0, 2.0])
+
+    def loss(outputs, batch):
+        return batch["amount"] * batch["table"][batch["labels"]] * jnp.mean(outputs**2, -1)
+
+    def prepare(key, batch):
+        return {**batch, "amount": jnp.float32(0.3), "table": table}
+
+    return jaxnn.objectives.objective(loss, prepare=prepare)
+
+
 CASES = {
     "tied": (gpt(), jaxnn.next_token(label_smoothing=0.1), TOKENS),
     "with dropout": (gpt(dropout=0.2), jaxnn.next_token(), TOKENS),
@@ -47,6 +75,9 @@ CASES = {
     "adapted": (jaxnn.lora(gpt(tied=False), rank=2), jaxnn.next_token(), TOKENS),
     "of vectors": (jaxnn.mlp([7], 3), jaxnn.classification(top_k=2), VECTORS),
     "with a loss of one's own": (jaxnn.mlp([7], 3), mean_squares, VECTORS),
+    "with a transform": (with_output(wrapped(lambda x: 2 * x + 1)), mean_squares, VECTORS),
+    "repeated": (with_output(jaxnn.repeat(jaxnn.linear(5), 2)), mean_squares, VECTORS),
+    "with numbers in the batch": (jaxnn.mlp([7], 3), prepared(), VECTORS),
     "of different lengths": (tagger(), jaxnn.classification(), TAGS),
 }
 
@@ -129,6 +160,39 @@ def post_processed():
     return jaxnn.network.wrap(network, "skipping", apply, None)
 
 
+def reshaped(change, back):
+    """A network whose output layer reads rows that are not those of the batch."""
+    middle = jaxnn.network.stateless(lambda params, x: change(x))
+    network = jaxnn.serial(jaxnn.linear(5), ("change", middle), ("output", jaxnn.linear(3)))
+
+    def apply(params, state, inputs, *, key=None):
+        outputs, after = jaxnn.calls.apply_inner(network, params, state, inputs, key)
+        return back(outputs), after
+
+    return jaxnn.network.wrap(network, "reshaped", apply, None)
+
+
+def flattened():
+    return reshaped(lambda x: x.reshape(-1, 5), lambda x: x.reshape(-1, TIME, 3))
+
+
+def time_first():
+    return reshaped(lambda x: x.swapaxes(0, 1), lambda x: x.swapaxes(0, 1))
+
+
+def uncertain(outputs, batch):
+    return jnp.mean(outputs**2, -1), jax.nn.sigmoid(outputs[:, 0])
+
+
+def printed(outputs, batch):
+    jax.debug.print("{}", outputs[0, 0])
+    return jnp.mean(outputs**2, -1)
+
+
+def alone(params, state, inputs, *, key=None):
+    return inputs
+
+
 def stepped(network, parts, objective=None, batch=VECTORS):
     return lambda: results(learner(network, objective or jaxnn.classification(), parts), batch)
 
@@ -161,7 +225,45 @@ MISTAKES = [
         ),
         "a loss over a whole batch cannot be computed in parts.* Leave out output_parts",
     ),
+    (
+        stepped(flattened(), 2, batch=TAGGED),
+        r"cannot be split into parts. Got an array of shape \[48, 5\] for 8 examples",
+    ),
+    (stepped(time_first(), 2, batch=TAGGED), r"shape \[6, 8, 5\] for 8 examples"),
+    (
+        stepped(time_first(), 2, batch=jax.tree.map(lambda x: x[:TIME], TAGGED)),
+        r"Got shapes \(3, 6, 5\) from rows of the batch, and \(6, 3, 5\) from a smaller batch",
+    ),
+    (
+        stepped(
+            with_output(jaxnn.parallel(jaxnn.linear(3), jaxnn.linear(3))),
+            2,
+            jaxnn.objectives.augment(jaxnn.objectives.info_nce(), lambda key, x: x),
+        ),
+        "a loss over a whole batch cannot be computed in parts. Got a loss that compares",
+    ),
+    (stepped(jaxnn.mlp([7], 3), 2, uncertain), "the weights of the loss depend on the outputs"),
+    (
+        stepped(with_output(jaxnn.serial(jaxnn.batch_norm(), jaxnn.linear(3))), 2),
+        "the output layer computes statistics of a batch.* as of batch_norm",
+    ),
+    (stepped(jaxnn.mlp([7], 3), 2, printed), "side effects would occur more than once"),
 ]
+
+
+def test_an_apply_that_returns_no_pair_is_named():
+    network = jaxnn.mlp([7], 3)
+    state = learner(network, mean_squares).init(KEY, {}, VECTORS)
+    with pytest.raises(jaxnn.InvalidType, match="apply must return two values"):
+        learner(network._replace(apply=alone), mean_squares, 2).gradients(state, VECTORS)
+
+
+def test_evaluation_takes_the_next_number_of_parts_that_divides():
+    network, objective, _ = CASES["of vectors"]
+    few = jax.tree.map(lambda x: x[:7], VECTORS)
+    state = learner(network, objective).init(KEY, {}, VECTORS)
+    expected = learner(network, objective).evaluate(state, few)
+    assert_close(learner(network, objective, 4).evaluate(state, few), expected)
 
 
 @pytest.mark.parametrize(("mistake", "words"), MISTAKES)

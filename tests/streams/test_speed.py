@@ -10,9 +10,9 @@ NEEDS = {"tokens": "grain", "images": "torch"}
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("work", stream_bars.WORKS)
-def test_a_stream_keeps_its_bars(work, tmp_path):
-    if work in NEEDS:
-        pytest.importorskip(NEEDS[work])
-    for bar in stream_bars.WORKS[work](Path(tmp_path), 7):
+@pytest.mark.parametrize("workload", stream_bars.WORKLOADS)
+def test_a_stream_keeps_its_bars(workload, tmp_path):
+    if workload in NEEDS:
+        pytest.importorskip(NEEDS[workload])
+    for bar in stream_bars.WORKLOADS[workload](Path(tmp_path), 7):
         assert bar.value <= bar.most, f"{bar.name}: {bar.note}"
