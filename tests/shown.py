@@ -101,20 +101,22 @@ def gradients(run, labels):
     return shown
 
 
-def parts(run, rows, outside=0, whole=()):
+def parts(run, rows, outside=0, whole=(), tied=None):
     """Returns the table of parts: parameters, bytes, outputs and products, and their sums.
 
     Args:
       rows: the part, its kind, and the shape of what it puts out for one example.
       outside: the operations outside of parts.
       whole: the shape of the output of the network, by default that of its last part.
+      tied: the table whose rows are the weights of the output layer.
     """
     heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
     shown, sums = heads, np.zeros(4, int)
     for name, kind, *shape in rows:
         mine = {n: x for n, x in run.params.items() if n.rpartition("/")[0] == name}
         count, size = sum(x.size for x in mine.values()), int(np.prod(shape))
-        inputs = mine[f"{name}/weight"].shape[0] if kind == "linear" else 0
+        inputs = mine[f"{name}/weight"].shape[0] if kind == "linear" and mine else 0
+        inputs = run.params[tied].shape[1] if name == "output" and tied else inputs
         row = [count, sum(x.nbytes for x in mine.values()), 4 * size, 2 * inputs * size]
         shown, sums = [*shown, name, kind, *shape, *row], sums + row
     sums = (sums + [0, 0, 0, outside]).tolist()

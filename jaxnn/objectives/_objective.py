@@ -68,7 +68,8 @@ class Objective(NamedTuple):
       metrics: `(outputs, batch) -> {name: Metric}`, reported in addition to the loss.
       prepare: `(key, batch) -> batch`, applied first: augmentation, masking, noise. A key means
         training and `None` inference. Derive the randomness of an example from `example_keys`, so
-        that it does not depend on batching.
+        that it does not depend on batching. Fields have a row for each example; leave other arrays,
+        such as a table of class weights, in the function.
       check: `(outputs, arrays) -> None`, called once before training with the shapes of the outputs
         and the whole data; raises on invalid data. Without a check, loss and metrics are tried on
         two examples, to verify that the results for one do not depend on the other. A loss over a

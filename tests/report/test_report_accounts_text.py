@@ -60,9 +60,9 @@ def test_a_text(tmp_path_factory):
     of.section("gradients", gradients(run, leaves()))
     boxes = [POSITIONS, letters, *WIDE, POSITIONS, *WIDE, 1, *WIDE, HEADS, *WIDE, *WIDE, HIDDEN]
     boxes += [POSITIONS, HIDDEN, FEATURES, *WIDE, *WIDE, letters, POSITIONS, letters]
-    # Attention multiplies queries by keys and the weights by values; the output repeats the tokens.
-    outside = 2 * 2 * POSITIONS**2 * FEATURES + 2 * POSITIONS * FEATURES * letters
-    table = parts(run, rows(), outside, [POSITIONS, letters])
+    outside = 2 * 2 * POSITIONS**2 * FEATURES  # queries by keys, and weights by values
+    output = ("output", "linear", POSITIONS, letters)
+    table = parts(run, [*rows(), output], outside, tied="tokens/weight")
     of.section("network", [*boxes, *table])
     of.section("hyperparameters", ["name", "value", "steps", 20, "batch size", BATCH])
     of.section("speed", took(run, 3 * BATCH * table[-1]))
