@@ -62,7 +62,10 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, ref
             fault, before = (place, time, number), save_rarely if place in RARELY else None
             child = start(out, "--kind", kind, fault=fault, cache=reference.cache, before=before)
             code, said = child.wait(), child.said
-            assert f"fault: {number}" in said and code == 75, (code, said)
+            assert f"fault: {number}" in said, said
+            if code == 0 and begun > 0 and place == "half of the trash":
+                break  # what is deleted last makes way for the last save: all steps were done
+            assert code == 75, (code, said)
             tried.append(place)
             assert "interrupted" in said and "Traceback" not in said
             step = sound(out, whole) if out.exists() else -1
