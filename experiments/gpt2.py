@@ -10,6 +10,7 @@ one token per byte. The large presets use nanoGPT's sizes, optimizer and schedul
 parameters.
 """
 
+import math
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -83,11 +84,12 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     size = PRESETS[config.preset]
     steps = size.steps if config.steps is None else config.steps
     batch_size = config.batch_size or size.batch_size
+    output_parts = math.gcd(batch_size // config.parts, size.output_parts)
     learner = jaxnn.learner(
         network(config),
         jaxnn.next_token(),
         optimizer(config.warm_up, steps, b2=0.95),
-        output_parts=config.output_parts or size.output_parts,
+        output_parts=config.output_parts or output_parts,
     )
     learner = jaxnn.accumulate(learner, config.parts) if config.parts > 1 else learner
     several = config.preset != "cpu" and len(jax.devices()) > 1

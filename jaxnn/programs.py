@@ -1,4 +1,4 @@
-"""Inspection of jaxprs: iterates over all operations and counts multiplications.
+"""Inspection of jaxprs: iterates over all operations, counts products, removes what is not needed.
 
 >>> import jax, jax.numpy as jnp
 >>> def product(x):
@@ -9,8 +9,12 @@
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
@@ -58,3 +62,28 @@ def products_of(equation: Any) -> int:
     else:
         return 0
     return each * math.prod(equation.outvars[0].aval.shape)
+
+
+def needed(
+    function: Callable[..., Any], *given: Any
+) -> tuple[Callable[..., Any], list[list[bool]], set[Any]]:
+    """Returns a function of arrays without the operations that its results do not need.
+
+    Returned with it is whether it reads each leaf of each argument, and its side effects. The last
+    arguments may be left out if it reads nothing of them.
+
+    >>> import jax.numpy as jnp
+    >>> one, reads, _ = needed(lambda x, y: (x + y, 2 * x)[1], jnp.ones(()), jnp.ones(()))
+    >>> one(jnp.float32(3)).item(), reads
+    (6.0, [[True], [False]])
+    """
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*given)
+    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    run = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
+
+    def reduced(*given):
+        read = [x for x, is_read in zip(jax.tree.leaves(given), used) if is_read]
+        return jax.tree.unflatten(jax.tree.structure(shapes), run(*read))
+
+    marks = iter(used)
+    return reduced, [[next(marks) for _ in jax.tree.leaves(x)] for x in given], program.effects

@@ -19,14 +19,13 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnn.calls import apply_inner, inside
 from jaxnn.checks import InvalidValue, multiple
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.names import listing
 from jaxnn.network import Network
+from jaxnn.programs import needed
 from jaxnn.transforms import capture
 from jaxnn.typing import Any, Batch, Callable, Params, State
 
@@ -253,27 +252,15 @@ def _head(
 
 
 def _needed(function: Callable[..., Any], *given: Any) -> tuple[Callable[..., Any], Any]:
-    """Returns the function without the operations that its results do not need.
-
-    Returned with it is whether it reads each leaf of each argument. The last arguments may be left
-    out if it reads nothing of them. Raises `InvalidValue` if the function has side effects.
-    """
-    program, shapes = jax.make_jaxpr(function, return_shape=True)(*given)
-    if program.effects:
+    """Returns what `programs.needed` does; raises `InvalidValue` if there are side effects."""
+    reduced, reads, effects = needed(function, *given)
+    if effects:
         raise _refused(
             "side effects would occur more than once",
-            got=f"{listing(sorted(map(str, program.effects)))}, as of jax.debug.print",
+            got=f"{listing(sorted(map(str, effects)))}, as of jax.debug.print",
             expected="a network and a loss without them",
         )
-    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
-    run = jaxpr_as_fun(ClosedJaxpr(jaxpr, program.consts))
-
-    def reduced(*given):
-        read = [x for x, is_read in zip(jax.tree.leaves(given), used) if is_read]
-        return jax.tree.unflatten(jax.tree.structure(shapes), run(*read))
-
-    marks = iter(used)
-    return reduced, [[next(marks) for _ in jax.tree.leaves(each)] for each in given]
+    return reduced, reads
 
 
 @dataclass(frozen=True, eq=False)

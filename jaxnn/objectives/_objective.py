@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.masked import Masked, put_back, values_of
 from jaxnn.objectives._examples import shield
+from jaxnn.programs import needed
 from jaxnn.typing import Any, Array, Batch, Callable, Float
 
 
@@ -208,9 +208,8 @@ def _reads_weights(loss: Callable[[Any, Batch], Any], outputs: Any, batch: Batch
     def of(weights: Any, outputs: Any, batch: Batch) -> Any:
         return loss(outputs, {**batch, "weights": weights})
 
-    program = jax.make_jaxpr(of)(batch["weights"], outputs, batch).jaxpr
-    _, used = dce_jaxpr(program, [True] * len(program.outvars))
-    return used[0]
+    _, ((reads_weights,), _, _), _ = needed(of, batch["weights"], outputs, batch)
+    return reads_weights
 
 
 def of_whole_batch(loss: Any) -> Any:
