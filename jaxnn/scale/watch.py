@@ -37,7 +37,10 @@ _FIRST = "process 0, which has ended or does not answer"
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
 _begun, _stop = threading.Event(), threading.Event()
-_prints = threading.Event()  # set if this process prints the reason
+# The reason is printed once: by the main thread, or where jax aborts the process.
+_print_lock = threading.Lock()
+_prints, _printed = threading.Event(), threading.Event()  # by the main thread of this process
+_exit_lock = threading.RLock()  # of the thread that ends this process
 
 
 def begin() -> None:
@@ -61,8 +64,7 @@ def begin() -> None:
 
     def excepthook(kind, error, trace):
         announce(1, f"{kind.__name__}: {error}")
-        if _prints.is_set():
-            show(kind, error, trace)
+        _print_once(lambda: show(kind, error, trace))
         leave(1)
 
     sys.excepthook = excepthook
@@ -111,7 +113,7 @@ def announce(code: int, words: str | None) -> None:
         alone = "ALREADY_EXISTS" not in str(error) and speaks
     else:
         alone = words is not None
-    if alone and not processes.ended.is_set():
+    if alone and not processes.ended.is_set() and _print_lock.acquire(blocking=False):
         _prints.set()
     processes.ended.set()
 
@@ -122,9 +124,15 @@ def end(code: int, words: str) -> NoReturn:
         print(words, file=sys.stderr, flush=True)
         raise SystemExit(code)
     announce(code, words)
-    if _prints.is_set():
-        print(words, file=sys.stderr, flush=True)
+    _print_once(lambda: print(words, file=sys.stderr, flush=True))
     leave(code)
+
+
+def _print_once(show: Callable[[], None]) -> None:
+    """Prints the reason with `show` if this process is the one that prints it."""
+    if _prints.is_set():
+        show()
+        _printed.set()
 
 
 def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
@@ -135,6 +143,7 @@ def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
       wait: the maximum time in seconds that the first process waits.
     """
     sys.stdout.flush()
+    _exit_lock.acquire()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         why = _announced()
         code = code if why is None else why["code"]
@@ -177,7 +186,9 @@ def _explain_abort() -> None:
     def explain(number: int) -> None:
         if _first_answers():
             return  # the reason is another one, and the process aborts
-        if processes.index() == 1 and not _prints.is_set():
+        if not _print_lock.acquire(blocking=False):
+            _printed.wait(GRACE)  # the main thread prints the reason, and exits
+        if processes.index() == 1 and not _printed.is_set():
             os.write(2, f"{lost(_FIRST)}\n".encode())
         os._exit(INTERRUPTED)
 

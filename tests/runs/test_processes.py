@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from jaxnn.scale import watch
 from jaxnn.storage import checkpoints
 from tests import together
 from tests.together import SOON, ended
@@ -158,8 +159,20 @@ def test_all_processes_search_for_what_is_not_finite(split, tmp_path):
     assert newest(out) == 5
 
 
-def test_the_loss_of_the_first_process_is_said_once_in_one_line(tmp_path):
-    group = together.start(4, tmp_path / "run", pace=0.5)
+def _announces_late(place):
+    """Delays what the main thread prints, so that jax aborts the process before."""
+    announce = watch.announce
+
+    def late(code, words):
+        announce(code, words)
+        time.sleep(3.0)
+
+    watch.announce = late
+
+
+@pytest.mark.parametrize("before", [None, _announces_late], ids=["", "aborted"])
+def test_the_loss_of_the_first_process_is_said_once_in_one_line(before, tmp_path):
+    group = together.start(4, tmp_path / "run", pace=0.5, before=before)
     until = time.monotonic() + 200
     while not newest(tmp_path / "run"):
         assert time.monotonic() < until and group.children[0].process.is_alive(), group.said
