@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxnn.checks import share
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._learner import Learner, add_extra
-from jaxnn.typing import Number
+from jaxnn.typing import Any, Array, Int, Number
 
 
 def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
@@ -33,9 +33,10 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
 
     Every step updates `average <- average + (params - average) * max(1 - decay, 1 / steps)`. At
     first this is the plain mean, so the initial parameters have no weight; later it is an
-    exponential moving average with a time constant of `1 / (1 - decay)` steps. The average is
-    stored in `state.extra["average"]`, in float32 or wider. Running statistics of the network are
-    not averaged.
+    exponential moving average with a time constant of `1 / (1 - decay)` steps. Steps that `guard`
+    skips do not count, whether it is applied before or after. The average is stored in
+    `state.extra["average"]`, in float32 or wider. Running statistics of the network are not
+    averaged.
 
     Args:
       learner: a learner whose state has `params` and `extra`, such as `TrainState`.
@@ -60,7 +61,10 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
     @wraps(learner.update)  # copies the mark of `guard`
     def update(state, batch, gradients):
         after, metrics = learner.update(state, batch, gradients)
-        weight = jnp.maximum(1 - decay, 1 / after.step.astype(jnp.float32))
+        steps = _taken(after)
+        weight = jnp.maximum(1 - decay, 1 / jnp.maximum(steps, 1).astype(jnp.float32))
+        if "skipped" in after.extra:
+            weight = jnp.where(steps > _taken(state), weight, 0.0)
 
         def moved(average, params):
             return average + (params.astype(average.dtype) - average) * weight.astype(average.dtype)
@@ -79,3 +83,8 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
         eval_path="extra/average",
     )
     return changed
+
+
+def _taken(state: Any) -> Int[Array, ""]:
+    """Returns the number of steps that were not skipped."""
+    return state.step - state.extra.get("skipped", 0)

@@ -41,7 +41,7 @@ def read_table(
     Args:
       source: the path of a `.csv`, `.tsv` or `.txt` file (optionally `.gz`), or of a `.parquet`,
         `.arrow` or `.feather` file; a polars, pandas or pyarrow data frame; a dict of columns; or a
-        list of dicts, one per row.
+        list of dicts, one per row. Numbers that pandas stores as a categorical column become text.
       delimiter: the field delimiter of a text file. By default it is detected: one of `,`, `;`, tab
         and `|` that splits the first lines into the same number of fields.
       header: whether the first line of a text file contains the column names. If `None` or `False`,
@@ -275,8 +275,15 @@ def _column(polars: Any, name: str, values: Any) -> Any:
 def _pandas(column: Any) -> Any:
     """Converts a pandas column to a NumPy array, or to a list with `None` for missing values."""
     kind = getattr(column.dtype, "kind", "O")
+    if hasattr(column, "cat") and column.cat.categories.dtype.kind in "iuf":
+        column = column.cat.rename_categories(_whole_text)  # as numbers they would be quantities
     if isinstance(column.dtype, np.dtype) and kind in "biufmM":
         return column.to_numpy()
     if kind == "M":  # with a time zone: the same instants, in UTC
         return column.to_numpy("datetime64[ns]")
     return column.astype(object).where(column.notna(), None).tolist()
+
+
+def _whole_text(value: Any) -> str:
+    """Returns a number as text, without the `.0` of a whole one."""
+    return str(int(value)) if value == np.rint(value) and np.isfinite(value) else str(value)

@@ -120,6 +120,20 @@ def test_it_is_the_learner_otherwise(fault):
     assert_close({name: window[name] for name in measured}, measured)
 
 
+@pytest.mark.parametrize("decay", [0.75, 1.0])
+@pytest.mark.parametrize("outer", [guard, lambda learner: learner], ids=["after", "before"])
+@pytest.mark.parametrize("first", [0, BAD])
+def test_an_average_is_of_the_steps_that_were_taken(outer, decay, first):
+    plain, _ = made("loss")
+    inner = plain if outer is guard else guard(plain)
+    learner = outer(jaxnn.average(inner, decay=decay))
+    batches = [*BATCHES[:first], spoilt(labels=np.nan)[BAD], *BATCHES[first:]]
+    state, _ = after(learner, batches)
+    wanted, _ = after(jaxnn.average(plain, decay=decay), BATCHES)
+    assert int(state.extra["skipped"]) == 1
+    assert_close(state.extra["average"], wanted.extra["average"])
+
+
 def test_what_the_optimizer_keeps_may_be_infinite():
     plateau = optax.contrib.reduce_on_plateau(accumulation_size=3)  # infinite for 3 steps
     optimizer = optax.chain(optax.sgd(0.1), plateau)

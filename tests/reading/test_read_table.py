@@ -139,6 +139,28 @@ def test_frames_of_every_library():
     assert jaxnn.read_table(table.to_dicts()).equals(table)
 
 
+def test_numbers_that_pandas_declares_categories_stay_categories():
+    """In the training rows and in later ones, however these are stored."""
+    codes, gap = [3, 1, 20, 1], [3, 1, None, 1]
+    frame = pandas.DataFrame({
+        "whole": pandas.Categorical(codes),
+        "gap": pandas.Categorical(gap),
+        "floats": pandas.Categorical([3.0, 1.5, np.inf, 1.5]),
+        "boolean": pandas.Categorical([True, False, None, True]),
+    })  # fmt: skip
+    table = jaxnn.read_table(frame)
+    assert table["whole"].to_list() == ["3", "1", "20", "1"]
+    assert table["gap"].to_list() == ["3", "1", None, "1"]
+    assert table["floats"].to_list() == ["3", "1.5", "inf", "1.5"]
+    assert table["boolean"].to_list() == [True, False, None, True]
+    columns = jaxnn.fit_columns(table)
+    encoded = columns.encode(table)["inputs"]
+    plain = {"floats": [3.0, 1.5, np.inf, 1.5], "boolean": [True, False, None, True]}
+    later = jaxnn.read_table({"whole": codes, "gap": np.array(gap, float), **plain})
+    for name, values in columns.encode(later)["inputs"].items():
+        np.testing.assert_array_equal(values, encoded[name])
+
+
 def test_tables_of_pyarrow():
     pyarrow = pytest.importorskip("pyarrow")
     table = pyarrow.table({"a": [1, None], "b": ["x", "y"]})
