@@ -32,7 +32,7 @@ class Metric:
     """Sums over examples, and a function that computes a value from them.
 
     Attributes:
-      sums: a pytree of arrays that are summed over examples.
+      sums: a pytree of float32 arrays that are summed over examples.
       finish: `sums -> value`, a scalar. It must be defined at the top level of a module, so that
         the metrics of two batches have the same tree structure.
       better: the direction of the metric, `"lower"` or `"higher"`; `None` if unknown.
@@ -86,7 +86,10 @@ def values(metrics: dict[str, Metric]) -> dict[str, Any]:
 
 
 def check_metrics(where: str, what: str, metrics: Any) -> None:
-    """Raises `InvalidType` unless `metrics` is a dict of a `Metric` for each name."""
+    """Raises `InvalidType` unless `metrics` is a dict of a `Metric` for each name.
+
+    The sums must be in float32 or float64: integers would overflow, and half precision would round.
+    """
     named = isinstance(metrics, Mapping)
     wrong = [name for name in metrics if not isinstance(metrics[name], Metric)] if named else []
     if wrong or not named:
@@ -99,6 +102,16 @@ def check_metrics(where: str, what: str, metrics: Any) -> None:
             expected="a dict with a Metric for each name",
             fix="Return {'error': jaxnn.metrics.mean(values, weights)}",
         )
+    for name, metric in metrics.items():
+        dtypes = {str(jnp.result_type(x)) for x in jax.tree.leaves(metric.sums)}
+        if other := dtypes - {"float32", "float64"}:
+            raise InvalidType(
+                where,
+                f"the sums of metric {name!r} have the wrong dtype",
+                got=", ".join(sorted(other)),
+                expected="float32, in which sums over any number of batches are exact",
+                fix="Convert them, as in jnp.sum(is_right, dtype=jnp.float32)",
+            )
 
 
 def has_value(metric: Metric) -> Any:

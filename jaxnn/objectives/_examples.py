@@ -109,6 +109,11 @@ def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -
     except Invalid:
         raise
     except Exception as error:
+        # An error that a whole batch raises too has another cause, and is raised unchanged.
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), batch
+        )
+        jax.eval_shape(partial(_evaluate, objective), outputs, shapes)
         raise _mixed(
             "the loss of an example", "a batch of examples", f"an error ({error})"
         ) from error
@@ -125,16 +130,17 @@ def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -
 
 def _try(objective: Any, pairs: Any) -> Any:
     """Evaluates each `(outputs, batch)`; pairs metrics of the first with the others' merged."""
-    losses, metrics = [], []
-    for outputs, batch in pairs:
-        batch = objective.prepare(None, batch)
-        outputs, batch = shielded_batch(outputs, batch)
-        losses.append(objective.loss(outputs, batch))
-        metrics.append(objective.metrics(outputs, batch))
-        check_metrics("objective", "the results of the function metrics", metrics[-1])
-    whole, *parts = metrics
+    losses, (whole, *parts) = zip(*(_evaluate(objective, *pair) for pair in pairs))
     merged = measures.values(measures.merge(*parts))
     return losses, {name: (metric.value(), merged[name]) for name, metric in whole.items()}
+
+
+def _evaluate(objective: Any, outputs: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+    """Returns `((losses, weights), metrics)` of a batch."""
+    outputs, batch = shielded_batch(outputs, objective.prepare(None, batch))
+    losses, metrics = objective.loss(outputs, batch), objective.metrics(outputs, batch)
+    check_metrics("objective", "the results of the function metrics", metrics)
+    return losses, metrics
 
 
 _tried = jax.jit(_try, static_argnums=0)

@@ -107,6 +107,26 @@ def test_a_metric_that_mixes_examples_is_refused(weights):
     train(goal, COLUMN | weights)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int32", "bfloat16"])
+def test_sums_of_metrics_that_round_or_overflow_are_refused(dtype):
+    def measured(outputs, batch):
+        right = (outputs[:, 0] > 0).sum()
+        return {"own": measures.Metric((right.astype(dtype), jnp.float32(1)), measures.ratio)}
+
+    goal = jaxnn.objective(lambda o, b: (o[:, 0] - b["labels"]) ** 2, metrics=measured)
+    with pytest.raises(jaxnn.InvalidType, match=f"metric 'own' have the wrong dtype. Got {dtype}"):
+        train(goal)
+
+
+def test_an_error_of_a_metric_itself_is_raised_unchanged():
+    goal = jaxnn.objective(
+        lambda o, b: (o[:, 0] - b["labels"]) ** 2,
+        metrics=lambda outputs, batch, weights: {},  # pyright: ignore[reportArgumentType]
+    )
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'weights'"):
+        train(goal)
+
+
 def test_numbers_and_weights_of_two_shapes_are_refused():
     with pytest.raises(jaxnn.InvalidValue, match=r"\(2, 2\) and weights of shape \(2,\).*None\]"):
         measures.mean(jnp.ones((2, 2)), jnp.ones(2))
