@@ -9,6 +9,7 @@ each of these functions is a plain call.
 (4, [0.5], True)
 """
 
+import contextlib
 import json
 import threading
 import zlib
@@ -27,6 +28,9 @@ _BEHIND = 64
 
 ended = threading.Event()
 """An event that is set once the run of all processes has ended with an error."""
+
+# Where a process that has reached the end of its script stores it.
+DONE = "jaxnn/done"
 
 _counts: Counter[str] = Counter()
 
@@ -122,6 +126,12 @@ def any_process(name: str, flag: bool) -> bool:
     return agree(name, known)
 
 
+def stored(folder: str) -> dict[int, str]:
+    """Returns the values that processes have stored in a folder of the service, by their index."""
+    entries = client().key_value_dir_get(f"{folder}/")
+    return {int(key.rpartition("/")[2]): value for key, value in entries}
+
+
 def address() -> str:
     """Returns the address of the first process, `HOST:PORT`."""
     return _state().coordinator_address
@@ -152,12 +162,15 @@ def _set(key: str, value: Any) -> None:
 
 def _get(key: str, process: int) -> Any:
     """Waits for a value, and raises `ProcessLost` if a process ends."""
+    is_done = False
     while not ended.is_set():
         try:
             content = client().blocking_key_value_get_bytes(key, _PATIENCE)
         except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
+            if is_done or "DEADLINE_EXCEEDED" not in str(error):
                 break
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                is_done = process in stored(DONE)
         else:
             return json.loads(zlib.decompress(content))
     raise lost(f"no word from process {process}")

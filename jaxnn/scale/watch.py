@@ -24,17 +24,21 @@ import jax
 
 from jaxnn.formatting import first_line
 from jaxnn.scale import processes
-from jaxnn.scale.processes import ProcessLost, client, lost
+from jaxnn.scale.processes import ProcessLost, client, lost, stored
 
 # Seconds between two checks, without a heartbeat until a process is lost, and until a process
 # that does not exit by itself is ended.
 PULSE, SILENCE, GRACE = 1.0, 12.0, 6.0
+# Seconds that a process which has reached its end waits for the others.
+LINGER = 1800.0
 # The exit code if another process is lost, as for an interrupted run that can be resumed.
 INTERRUPTED = 75
 _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
+# What a call of the service raises if process 0 is lost, or a script has shut it down.
+_UNREACHABLE = (jax.errors.JaxRuntimeError, AttributeError)
 _FIRST = "process 0, which has ended or does not answer"
 # Errors that this process causes itself, regardless of the other processes.
-_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
+_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND", "CpuCallback error")
 
 _begun, _stop = threading.Event(), threading.Event()
 # The reason is printed once: by the main thread, or where jax aborts the process.
@@ -54,20 +58,36 @@ def begin() -> None:
         _explain_abort()
 
     def finish():
-        # The interpreter would abort if it ended while the thread calls the service.
+        _await_others()
+        # The interpreter would abort if it ended while the thread calls the service. A thread that
+        # ends the process has the right exit code.
         _stop.set()
-        thread.join(5.0)
+        thread.join(SILENCE + GRACE)
         _leave_word()
 
     atexit.register(finish)
     show = sys.excepthook
 
     def excepthook(kind, error, trace):
-        announce(1, f"{kind.__name__}: {error}")
+        if client() is None:  # the script has disconnected
+            return show(kind, error, trace)
+        code = INTERRUPTED if issubclass(kind, ProcessLost) else 1
+        announce(code, f"{kind.__name__}: {error}")
         _print_once(lambda: show(kind, error, trace))
-        leave(1)
+        leave(code)
 
     sys.excepthook = excepthook
+
+
+def _await_others() -> None:
+    """Waits at the end of a script until all processes have reached it, or one has failed."""
+    until = time.monotonic() + LINGER
+    with contextlib.suppress(*_UNREACHABLE):
+        client().key_value_set(f"{processes.DONE}/{processes.index()}", "1", allow_overwrite=True)
+        while len(stored(processes.DONE)) < processes.count():
+            if processes.ended.is_set() or time.monotonic() > until:
+                return
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -87,7 +107,7 @@ def together(code: Callable[[BaseException], int]) -> Iterator[None]:
             announce(1, str(error))
             raise
         announce(INTERRUPTED, None)
-        got = first_line(error)[:120] if _first_answers() else _FIRST
+        got = first_line(error)[:120] if first_answers() else _FIRST
         raise lost(got) from None
     except ProcessLost:
         announce(INTERRUPTED, None)
@@ -110,10 +130,11 @@ def announce(code: int, words: str | None) -> None:
     except jax.errors.JaxRuntimeError as error:
         # Without the first process, which hosts the service, the second one prints.
         speaks = words is not None or processes.index() == 1
-        alone = "ALREADY_EXISTS" not in str(error) and speaks
+        known = "ALREADY_EXISTS" in str(error) or processes.ended.is_set()
+        alone = speaks and not known
     else:
         alone = words is not None
-    if alone and not processes.ended.is_set() and _print_lock.acquire(blocking=False):
+    if alone and _print_lock.acquire(blocking=False):
         _prints.set()
     processes.ended.set()
 
@@ -130,7 +151,7 @@ def end(code: int, words: str) -> NoReturn:
 
 def _print_once(show: Callable[[], None]) -> None:
     """Prints the reason with `show` if this process is the one that prints it."""
-    if _prints.is_set():
+    if _prints.is_set() and not _printed.is_set():
         show()
         _printed.set()
 
@@ -140,37 +161,43 @@ def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
 
     Args:
       code: the exit code, unless another one was announced.
-      wait: the maximum time in seconds that the first process waits.
+      wait: the maximum time in seconds that the first process waits where another one was lost.
+        Otherwise all can leave, and it waits for those that are slow.
     """
-    sys.stdout.flush()
     _exit_lock.acquire()
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        why = _announced()
-        code = code if why is None else why["code"]
-        _leave_word()
-        if processes.is_first():
-            missing = _missing(wait)
-            if why is not None and why["words"] is None:
-                print(_words(missing), file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        with contextlib.suppress(*_UNREACHABLE):
+            why = _announced()
+            code = code if why is None else why["code"]
+            _leave_word()
+            if processes.is_first():
+                is_loss = why is not None and why["words"] is None
+                missing = _missing(wait if is_loss else SILENCE + GRACE)
+                if is_loss:
+                    print(_words(missing), file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _watch() -> None:
     """Sends heartbeats, checks those of other processes, and exits when the run has ended."""
     beats: dict[int, tuple[str, float]] = {}
     number = 0
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
+    with contextlib.suppress(*_UNREACHABLE):
         while (why := _announced()) is None:
-            if _stop.wait(PULSE):
-                return
             number += 1
             word = json.dumps([number, socket.gethostname()])
             client().key_value_set(f"{_ALIVE}/{processes.index()}", word, allow_overwrite=True)
             if processes.is_first() and _silent(beats):
                 announce(INTERRUPTED, None)
+            elif _stop.wait(PULSE):
+                return
         processes.ended.set()
         time.sleep(GRACE)  # the main thread may be about to exit, with more information
+        # A script may have caught the error.
+        _print_once(lambda: print(why["words"], file=sys.stderr))
         leave(why["code"], wait=2.0)
 
 
@@ -184,7 +211,7 @@ def _explain_abort() -> None:
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def explain(number: int) -> None:
-        if _first_answers():
+        if first_answers():
             return  # the reason is another one, and the process aborts
         if not _print_lock.acquire(blocking=False):
             _printed.wait(GRACE)  # the main thread prints the reason, and exits
@@ -199,21 +226,23 @@ def _explain_abort() -> None:
 _handlers: list[Any] = []  # as long as the process lives
 
 
-def _first_answers() -> bool:
-    """Returns whether the service of process 0 can be reached."""
+def first_answers() -> bool:
+    """Returns whether process 0 can be reached; it sends the first bytes of a connection."""
     host, _, port = processes.address().rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=4.0) as connection:
+            return bool(connection.recv(1))  # the connection to a stopped process is accepted
     except OSError:
         return False
-    return True
 
 
 def _silent(beats: dict[int, tuple[str, float]]) -> list[int]:
     """Returns the processes whose heartbeats have stopped for more than `SILENCE` seconds."""
-    now, left = time.monotonic(), _numbers(_LEFT)
-    for number, word in _numbers(_ALIVE).items():
-        if number in left or beats.get(number, ("", 0.0))[0] != word:
+    now, left = time.monotonic(), stored(_LEFT)
+    # If this process was stopped, so may have been the others, as on a machine that was suspended.
+    was_stopped = now - beats.get(processes.index(), ("", now))[1] > 5 * PULSE
+    for number, word in stored(_ALIVE).items():
+        if was_stopped or number in left or beats.get(number, ("", 0.0))[0] != word:
             beats[number] = word, now
     return [number for number, (_, since) in beats.items() if now - since > SILENCE]
 
@@ -222,7 +251,7 @@ def _missing(seconds: float) -> list[int]:
     """Waits up to `seconds`, and returns the processes that have not announced their exit."""
     until = time.monotonic() + seconds
     while True:
-        missing = sorted({*range(processes.count())} - {*_numbers(_LEFT)})
+        missing = sorted({*range(processes.count())} - {*stored(_LEFT)})
         if not missing or time.monotonic() > until:
             return missing
         time.sleep(0.1)
@@ -230,7 +259,8 @@ def _missing(seconds: float) -> list[int]:
 
 def _words(missing: list[int]) -> str:
     """Returns the message about the lost processes."""
-    alive = _numbers(_ALIVE)
+    alive = stored(_ALIVE)
+    missing = missing or sorted(stored(processes.DONE))
     named = [f"{n} on {json.loads(alive[n])[1]}" if n in alive else f"{n}" for n in missing]
     which = f"process {', '.join(named)}" if named else "one of them"
     return str(lost(f"{which}, which has ended or does not answer"))
@@ -239,12 +269,6 @@ def _words(missing: list[int]) -> str:
 def _announced() -> dict[str, Any] | None:
     entries = client().key_value_dir_get(_ENDED + "/")
     return json.loads(entries[0][1]) if entries else None
-
-
-def _numbers(folder: str) -> dict[int, str]:
-    """Returns the values that the processes stored, by process index."""
-    entries = client().key_value_dir_get(f"{folder}/")
-    return {int(key.rpartition("/")[2]): value for key, value in entries}
 
 
 def _leave_word() -> None:
