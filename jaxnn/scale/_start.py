@@ -197,7 +197,6 @@ def _give_up(place: _Place, wait: float) -> None:
         expected=f"all {place.num_processes} of them",
         fix="Start all of them at about the same time; start(wait=SECONDS) waits longer",
     )
-    # Without process 0, the second one prints.
-    if place.process_id == 0 or (place.process_id == 1 and not watch.first_answers()):
+    if place.process_id == 0:
         print(error, file=sys.stderr, flush=True)
     os._exit(watch.INTERRUPTED)

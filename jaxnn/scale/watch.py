@@ -107,7 +107,7 @@ def together(code: Callable[[BaseException], int]) -> Iterator[None]:
             announce(1, str(error))
             raise
         announce(INTERRUPTED, None)
-        got = first_line(error)[:120] if first_answers() else _FIRST
+        got = first_line(error)[:120] if _first_answers() else _FIRST
         raise lost(got) from None
     except ProcessLost:
         announce(INTERRUPTED, None)
@@ -211,7 +211,7 @@ def _explain_abort() -> None:
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def explain(number: int) -> None:
-        if first_answers():
+        if _first_answers():
             return  # the reason is another one, and the process aborts
         if not _print_lock.acquire(blocking=False):
             _printed.wait(GRACE)  # the main thread prints the reason, and exits
@@ -226,7 +226,7 @@ def _explain_abort() -> None:
 _handlers: list[Any] = []  # as long as the process lives
 
 
-def first_answers() -> bool:
+def _first_answers() -> bool:
     """Returns whether process 0 can be reached; it sends the first bytes of a connection."""
     host, _, port = processes.address().rpartition(":")
     try:
