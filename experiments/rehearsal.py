@@ -62,10 +62,10 @@ def _await(children: list[subprocess.Popen[Any]], signals: list[int]) -> set[int
     Returns:
       the numbers of the processes that it has killed.
     """
-    failed, is_told, ended = None, False, set()
+    failed, is_forwarded, ended = None, False, set()
     while running := [number for number, child in enumerate(children) if child.poll() is None]:
-        if signals and not is_told:  # only this process receives it
-            is_told = True
+        if signals and not is_forwarded:  # only this process receives it
+            is_forwarded = True
             for number in running:
                 children[number].send_signal(signal.SIGTERM)
         if failed is None and any(child.poll() for child in children):
