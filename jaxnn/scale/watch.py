@@ -85,9 +85,8 @@ def _await_others() -> None:
     with contextlib.suppress(*_UNREACHABLE):
         client().key_value_set(f"{processes.DONE}/{processes.index()}", "1", allow_overwrite=True)
         while len(stored(processes.DONE)) < processes.count():
-            if processes.ended.is_set() or time.monotonic() > until:
+            if processes.ended.wait(PULSE / 2) or time.monotonic() > until:
                 return
-            time.sleep(0.1)
 
 
 @contextmanager
